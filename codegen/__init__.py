@@ -1,0 +1,1 @@
+"""Code generation: scheduled chunk IR to text."""

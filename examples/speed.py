@@ -1,0 +1,73 @@
+"""How fast compiled attention is on this machine, against the same recurrence walked token by token.
+
+Forward and backward in float32. A compiled program counts with the median of three passes after a warm-up; the
+recurrence runs once, since it is slow. Both get the same inputs, and their outputs are compared.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import maskdsl
+from maskdsl.runtime.arguments import needed_levels
+from maskdsl.runtime.oracle import recurrent
+from maskdsl.runtime.sampling import Shape, random_inputs
+from maskdsl.spec import Spec
+
+NAMES = ("log_linear_mamba2", "gated_deltanet")
+SHORT, LONG = 4096, 16384
+RUNS = 3
+
+
+def main() -> None:
+    """Print the table."""
+    console = Console()
+    machine = f"{os.cpu_count()} CPU cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    title = f"forward + backward, B = 1, H = 8, K = V = 64, float32 ({machine})"
+    table = Table("attention", "T", "compiled, s", "recurrence, s", "ratio", "difference", title=title)
+    for name in NAMES:
+        for row in _rows(name):
+            table.add_row(*row)
+        console.print(f"{name} done")
+    console.print(table)
+
+
+def _rows(name: str) -> list[tuple[str, ...]]:
+    attention = maskdsl.compile(name)
+    inputs, longer = _inputs(attention.spec, SHORT), _inputs(attention.spec, LONG)
+    compiled, output = _measure(lambda: attention(**inputs), inputs, RUNS)
+    walked, exact = _measure(lambda: recurrent(attention.spec, inputs), inputs, 1)
+    at_length, _ = _measure(lambda: attention(**longer), longer, RUNS)
+    difference = f"{float((output - exact).abs().max() / exact.abs().max()):.1e}"
+    return [
+        (name, str(SHORT), f"{compiled:.3f}", f"{walked:.2f}", f"{walked / compiled:.0f} times faster", difference),
+        (name, str(LONG), f"{at_length:.3f}", "", f"{at_length / compiled:.1f} times T = {SHORT}", ""),
+    ]
+
+
+def _inputs(spec: Spec, length: int) -> dict[str, Tensor]:
+    shape = Shape(B=1, T=length, H=8, K=64, V=64, L=max(1, needed_levels(spec, length)))
+    return {name: tensor.requires_grad_() for name, tensor in random_inputs(spec, shape).items()}
+
+
+def _measure(attention: Callable[[], Tensor], inputs: dict[str, Tensor], runs: int) -> tuple[float, Tensor]:
+    """Seconds of one forward and backward pass, the median of `runs` (after a warm-up if several), and the output."""
+    seconds = []
+    for _ in range(runs + (runs > 1)):
+        start = time.perf_counter()
+        output = attention()
+        torch.autograd.grad(output, list(inputs.values()), torch.ones_like(output))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[-runs:]), output.detach()
+
+
+if __name__ == "__main__":
+    main()

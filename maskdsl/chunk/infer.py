@@ -1,0 +1,143 @@
+"""The types of an operation's results, and what it asks of its operands."""
+
+from __future__ import annotations
+
+from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
+from maskdsl.chunk.ops import Axes, Operation
+
+
+class TypeMismatch(Exception):
+    """An operation applied to operands that it does not take."""
+
+
+def infer(op: Operation, operands: tuple[Axes, ...]) -> tuple[Axes, ...]:
+    """The types of the results of `op`; raises TypeMismatch."""
+    try:
+        return _infer(op, operands)
+    except (ValueError, IndexError) as error:
+        raise TypeMismatch(f"{type(op).__name__} does not take {operands}: {error}") from error
+
+
+def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
+    match op:
+        case ops.Load(_, axes):
+            _require(not x, "no operand")
+            return (axes,)
+        case ops.Constant(_, axes):
+            _require(not x, "no operand")
+            return (axes,)
+        case ops.Identity():
+            _require(not x, "no operand")
+            return (("1", "1", "1", "K", "K"),)
+        case ops.Align(axes):
+            _require(_named(x[0]) == _named(axes), "the same named axes")
+            return (axes,)
+        case ops.Expand(axes):
+            _require(ax.join(x[0], axes) == axes, "axes that broadcast to the result")
+            return (axes,)
+        case ops.Repeat(dim):
+            _require(x[0][dim].startswith("H/"), "a key-side head axis")
+            return (_replace(x[0], dim, "H"),)
+        case ops.GroupSum(ratio, dim):
+            _require(x[0][dim] == "H", "a full head axis")
+            return (_replace(x[0], dim, ax.heads(ratio)),)
+        case ops.Chunk(size):
+            batch, token, head, *rest = x[0]
+            _require(token == "T", "a token axis")
+            return ((batch, head, ax.chunks(size), ax.positions(size), *rest),)
+        case ops.Unchunk(size):
+            batch, head, chunk, position, *rest = x[0]
+            _require((chunk, position) == (ax.chunks(size), ax.positions(size)), f"chunks of {size}")
+            return ((batch, "T", head, *rest),)
+        case ops.Shift():
+            _require(x[0][2].startswith("N"), "a chunk axis")
+            return (x[0],)
+        case ops.Transpose():
+            return (_swap(x[0]),)
+        case ops.Weave(dim):
+            _require(len(set(x)) == 1, "operands of one type")
+            axis = x[0][dim]
+            return (_replace(x[0], dim, ax.positions(ax.chunk_size(axis), ax.rows(axis) * len(x))),)
+        case ops.Pick(_, stride, dim):
+            axis = x[0][dim]
+            _require(ax.rows(axis) % stride == 0, "a woven axis")
+            return (_replace(x[0], dim, ax.positions(ax.chunk_size(axis), ax.rows(axis) // stride)),)
+        case ops.Place(_, stride, dim):
+            axis = x[0][dim]
+            return (_replace(x[0], dim, ax.positions(ax.chunk_size(axis), ax.rows(axis) * stride)),)
+        case ops.Map(expr):
+            used = {s.name for s in expr.free_symbols if s.name.startswith("x")}
+            _require(used <= {f"x{i}" for i in range(len(x))}, "an operand for every argument")
+            return (ax.join(*x),)
+        case ops.Sum(dims):
+            return (tuple("1" if i in dims else axis for i, axis in enumerate(x[0])),)
+        case ops.Dot(transpose_x, transpose_y):
+            left = _swap(x[0]) if transpose_x else x[0]
+            right = _swap(x[1]) if transpose_y else x[1]
+            _require(left[-1] == right[-2], "matching inner axes")
+            return ((*ax.join(left[:-2], right[:-2]), left[-2], right[-1]),)
+        case ops.Cumsum():
+            _require(x[0][3].startswith("C"), "a position axis")
+            return (x[0],)
+        case ops.Inverse():
+            _require(x[0][-1] == x[0][-2], "a square system")
+            return (x[0],)
+        case ops.Spans(steps):
+            position = ax.positions(ax.chunk_size(x[0][3]))
+            _require(ax.rows(x[0][3]) == steps, f"{steps} decays a position")
+            return ((*x[0][:3], position, position),)
+        case ops.SpansAdjoint(steps):
+            return ((*x[0][:3], ax.positions(ax.chunk_size(x[0][3]), steps)),)
+        case ops.DecayDot(steps):
+            q, k, g = x
+            _require(ax.rows(g[3]) == steps and q[-1] == k[-1] == g[-1], "vectors and decays of the same channels")
+            return ((*ax.join(q[:3], k[:3], g[:3]), q[3], k[3]),)
+        case ops.DecayDotAdjoint():
+            return x[1:]
+        case ops.Tril() | ops.Near():
+            _require(x[0][-1][0] == x[0][-2][0] == "C", "a pair of position axes")
+            return (x[0],)
+        case ops.Select():
+            _require(x[0][-1] == "L", "level weights")
+            return ((*x[0][:-1], x[0][-2]),)
+        case ops.SelectAdjoint():
+            return ((*x[0][:-1], "L"),)
+        case ops.Scan():
+            return ((*ax.join(x[0][:3], x[1][:3]), *x[1][3:]),)
+        case ops.Tree(base):
+            node = ax.nodes(ax.chunk_size(x[1][2]), base)
+            return tuple(_replace(t, 2, node) for t in x)
+        case ops.TreeAdjoint():
+            chunk = ax.chunks(ax.chunk_size(x[1][2]))
+            return tuple(_replace(t, 2, chunk) for t in x[:2])
+        case ops.Walk():
+            query, _, state, lam = x
+            _require(query[-1] == state[-2] and lam[-1] == "L", "queries, operators, states and level weights")
+            return ((*ax.join(query[:2], state[:2], lam[:2]), *query[2:4], state[-1]),)
+        case ops.WalkAdjoint():
+            return x[1:]
+        case ops.Band():
+            return ((*ax.join(*(t[:3] for t in x)), x[0][3], x[3][4]),)
+        case ops.BandAdjoint():
+            return x[1:]
+    raise TypeMismatch(f"no rule for {op}")
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(f"it takes {what}")
+
+
+def _named(axes: Axes) -> Axes:
+    return tuple(axis for axis in axes if axis != "1")
+
+
+def _replace(axes: Axes, dim: int, axis: str) -> Axes:
+    items = list(axes)
+    items[dim] = axis
+    return tuple(items)
+
+
+def _swap(axes: Axes) -> Axes:
+    return (*axes[:-2], axes[-1], axes[-2])

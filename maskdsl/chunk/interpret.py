@@ -1,0 +1,278 @@
+"""The meaning of the chunk IR, executed as it is defined: loops over chunks, nodes and levels, no shortcuts.
+
+Slow on purpose. Adjoint operations are taken from torch's autograd over the operations that they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import sympy
+import torch
+from torch import Tensor
+
+from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
+from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.chunk.program import Program
+from maskdsl.mask.levels import Admissibility, level
+from maskdsl.scalar.evaluate import evaluate
+
+
+def interpret(program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """The outputs of a program by name, from its loads by name; `sizes` are those of B, T, H, K, V and L."""
+    values: dict[str, Tensor] = {}
+    types = program.types
+    run = Interpreter(sizes)
+    for instruction in program.instructions:
+        if isinstance(instruction.op, ops.Load):
+            results: Sequence[Tensor] = (inputs[instruction.op.name],)
+        else:
+            operands = [values[x] for x in instruction.operands]
+            results = run.step(instruction.op, operands, [types[x] for x in instruction.operands])
+        for name, axes, result in zip(instruction.results, instruction.types, results, strict=True):
+            shape = tuple(ax.extent(axis, sizes) for axis in axes)
+            if tuple(result.shape) != shape:
+                raise AssertionError(
+                    f"{name} = {instruction.op} has shape {tuple(result.shape)}, its type says {shape}"
+                )
+            values[name] = result
+    return {name: values[value] for name, value in program.outputs}
+
+
+class Interpreter:
+    """One operation at a time."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+
+    def step(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
+        """The results of an operation."""
+        match op:
+            case ops.DecayDotAdjoint(steps, row, column, diagonal):
+                return self._adjoint(ops.DecayDot(steps, row, column, diagonal), x, types)
+            case ops.WalkAdjoint(base, admissibility):
+                return self._adjoint(ops.Walk(base, admissibility), x, types)
+            case ops.BandAdjoint(lags, width, base, admissibility):
+                return self._adjoint(ops.Band(lags, width, base, admissibility), x, types)
+            case ops.SpansAdjoint(steps, row, column):
+                g = torch.zeros(*x[0].shape[:3], x[0].shape[3] * steps, dtype=x[0].dtype)
+                return self._adjoint(ops.Spans(steps, row, column), [x[0], g], types)
+            case ops.SelectAdjoint(base, admissibility):
+                lam = torch.zeros(*x[0].shape[:-1], self.sizes["L"], dtype=x[0].dtype)
+                return self._adjoint(ops.Select(base, admissibility), [x[0], lam], types)
+            case ops.TreeAdjoint(base):
+                return self._tree_adjoint(base, x, types)
+            case ops.Tree(base):
+                return _tree(base, x[0], x[1])
+        return (self._value(op, x, types),)
+
+    def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
+        match op:
+            case ops.Constant(expr, axes):
+                shape = [ax.extent(a, self.sizes) for a in axes]
+                return torch.full(shape, float(expr.subs(self._dimensions(expr))), dtype=torch.float64)
+            case ops.Identity():
+                return torch.eye(self.sizes["K"], dtype=torch.float64)[None, None, None]
+            case ops.Align(axes):
+                return x[0].reshape([ax.extent(a, self.sizes) for a in axes])
+            case ops.Expand(axes):
+                return x[0].expand([ax.extent(a, self.sizes) for a in axes])
+            case ops.Repeat(dim):
+                return x[0].repeat_interleave(ax.ratio(types[0][dim]), dim)
+            case ops.GroupSum(ratio, dim):
+                return x[0].unflatten(dim, (-1, ratio)).sum(dim + 1)
+            case ops.Chunk(size):
+                return _chunk(x[0], size)
+            case ops.Unchunk():
+                return x[0].flatten(2, 3)[:, :, : self.sizes["T"]].transpose(1, 2)
+            case ops.Shift(by):
+                return _shift(x[0], by)
+            case ops.Transpose():
+                return x[0].transpose(-1, -2)
+            case ops.Weave(dim):
+                return torch.stack(x, dim + 1).flatten(dim, dim + 1)
+            case ops.Pick(offset, stride, dim):
+                return x[0].index_select(dim, torch.arange(offset, x[0].shape[dim], stride))
+            case ops.Place(offset, stride, dim):
+                shape = list(x[0].shape)
+                shape[dim] *= stride
+                return torch.zeros(shape, dtype=x[0].dtype).index_copy(
+                    dim, torch.arange(offset, shape[dim], stride), x[0]
+                )
+            case ops.Map(expr):
+                arguments = {f"x{i}": value for i, value in enumerate(x)}
+                return evaluate(expr, arguments | {s.name: self.sizes[s.name] for s in self._dimensions(expr)})
+            case ops.Sum(dims):
+                return x[0].sum(dims, keepdim=True)
+            case ops.Dot(transpose_x, transpose_y):
+                left = x[0].transpose(-1, -2) if transpose_x else x[0]
+                return left @ (x[1].transpose(-1, -2) if transpose_y else x[1])
+            case ops.Cumsum(reverse, exclusive):
+                return _cumsum(x[0], reverse, exclusive)
+            case ops.Inverse():
+                return torch.linalg.inv(torch.eye(x[0].shape[-1], dtype=x[0].dtype) - x[0])
+            case ops.Spans(steps, row, column):
+                return _spans(x[0][..., None], steps, row, column)[..., 0]
+            case ops.DecayDot(steps, row, column, diagonal):
+                spans = _spans(x[2], steps, row, column)
+                return (x[0][..., :, None, :] * x[1][..., None, :, :] * spans.exp()).sum(-1).tril(diagonal)
+            case ops.Tril(diagonal):
+                return x[0].tril(diagonal)
+            case ops.Near(width):
+                return x[0].triu(1 - width)
+            case ops.Select(base, admissibility):
+                return _weights(x[0], x[0].shape[-2], 0, 0, base, admissibility).tril()
+            case ops.Scan(reverse):
+                return _scan_back(*x) if reverse else _scan(*x)
+            case ops.Walk(base, admissibility):
+                return _walk(*x, base, admissibility)
+            case ops.Band(lags, width, base, admissibility):
+                return _band(x, lags, width, base, admissibility)
+        raise NotImplementedError(f"no meaning for {op}")
+
+    def _dimensions(self, expr: sympy.Expr) -> dict[sympy.Symbol, int]:
+        return {s: self.sizes[s.name] for s in expr.free_symbols if s.name in self.sizes}
+
+    def _adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
+        return _vjp(lambda *leaves: self._value(op, list(leaves), types[1:]), x[1:], [x[0]])
+
+    def _tree_adjoint(self, base: int, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
+        # the leaves of a tree are its first nodes
+        count = -(-self.sizes["T"] // ax.chunk_size(types[0][2]))
+        return _vjp(lambda a, h: _tree(base, a, h), [x[0][:, :, :count], x[1][:, :, :count]], x[2:])
+
+
+def _vjp(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], x: Sequence[Tensor], dy: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in x]
+        y = function(*leaves)
+        outputs = [y] if isinstance(y, Tensor) else list(y)
+        connected = [(o, d) for o, d in zip(outputs, dy, strict=True) if o.requires_grad]
+        if not connected:
+            return [torch.zeros_like(t) for t in x]
+        grads = torch.autograd.grad([o for o, _ in connected], leaves, [d for _, d in connected], allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(grads, x, strict=True)]
+
+
+def _chunk(x: Tensor, size: int) -> Tensor:
+    x = x.transpose(1, 2)
+    missing = -x.shape[2] % size
+    padding = torch.zeros(*x.shape[:2], missing, *x.shape[3:], dtype=x.dtype)
+    return torch.cat([x, padding], 2).unflatten(2, (-1, size))
+
+
+def _shift(x: Tensor, by: int) -> Tensor:
+    result = torch.zeros_like(x)
+    count = x.shape[2]
+    for n in range(count):
+        if 0 <= n - by < count:
+            result[:, :, n] = x[:, :, n - by]
+    return result
+
+
+def _cumsum(x: Tensor, reverse: bool, exclusive: bool) -> Tensor:
+    count = x.shape[3]
+    rows = []
+    for c in range(count):
+        window = x[:, :, :, c + exclusive :] if reverse else x[:, :, :, : c + 1 - exclusive]
+        rows.append(window.sum(3))
+    return torch.stack(rows, 3)
+
+
+def _spans(g: Tensor, steps: int, row: int, column: int) -> Tensor:
+    """[.., C*steps, X] -> [.., C, C, X]."""
+    count = g.shape[3] // steps
+    rows = []
+    for c in range(count):
+        rows.append(torch.stack([g[:, :, :, s * steps + column : c * steps + row].sum(3) for s in range(count)], 3))
+    return torch.stack(rows, 3)
+
+
+def _weights(lam: Tensor, size: int, chunk: int, lag: int, base: int, admissibility: Admissibility) -> Tensor:
+    """lam [.., C, L] of chunk number `chunk` -> lam[c, level(t, s)], s in the chunk `lag` before it (or the same)."""
+    rows = []
+    for c in range(size):
+        t = chunk * size + c
+        row = [lam[..., c, level(t, min((chunk - lag) * size + s, t), base, admissibility)] for s in range(size)]
+        rows.append(torch.stack(row, -1))
+    return torch.stack(rows, -2)
+
+
+def _act(operator: Tensor, state: Tensor) -> Tensor:
+    """A @ H for an operator that is a number, a diagonal or a matrix."""
+    return operator * state if operator.shape[-1] == 1 else operator @ state
+
+
+def _pull(queries: Tensor, operator: Tensor) -> Tensor:
+    """R @ A."""
+    return queries * operator.transpose(-1, -2) if operator.shape[-1] == 1 else queries @ operator
+
+
+def _scan(operators: Tensor, writes: Tensor) -> Tensor:
+    state = torch.zeros_like(writes[:, :, 0])
+    states = []
+    for n in range(writes.shape[2]):
+        states.append(state)
+        state = _act(operators[:, :, min(n, operators.shape[2] - 1)], state) + writes[:, :, n]
+    return torch.stack(states, 2)
+
+
+def _scan_back(operators: Tensor, writes: Tensor) -> Tensor:
+    state = torch.zeros_like(writes[:, :, 0])
+    states = []
+    for n in reversed(range(writes.shape[2])):
+        states.append(state)
+        a = operators[:, :, n]
+        state = (a * state if a.shape[-1] == 1 else a.transpose(-1, -2) @ state) + writes[:, :, n]
+    return torch.stack(states[::-1], 2)
+
+
+def _tree(base: int, operators: Tensor, writes: Tensor) -> tuple[Tensor, Tensor]:
+    count, width = writes.shape[2], 1
+    nodes = []
+    while width <= count:
+        for start in range(0, count - width + 1, width):
+            a, h = operators[:, :, start], writes[:, :, start]
+            for n in range(start + 1, start + width):
+                step = operators[:, :, n]
+                a, h = _act(step, a), _act(step, h) + writes[:, :, n]
+            nodes.append((a, h))
+        width *= base
+    return torch.stack([a for a, _ in nodes], 2), torch.stack([h for _, h in nodes], 2)
+
+
+def _walk(queries: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, base: int, admissibility: Admissibility) -> Tensor:
+    """Chunk by chunk through the leaves of the tree, with the level of each pair of positions."""
+    count, size = queries.shape[2:4]
+    nearest = 2 if admissibility == "strong" else 1
+    outputs = []
+    for n in range(count):
+        r, o = queries[:, :, n], 0 * (queries[:, :, n, :, :1] * eh[:, :, 0, :1] * lam[:, :, n, :, :1])
+        for m in reversed(range(n - nearest + 1)):
+            weight = lam[:, :, n, :, level(n * size, m * size, base, admissibility), None]
+            o = o + weight * (r @ eh[:, :, m])
+            r = _pull(r, ea[:, :, m])
+        outputs.append(o)
+    return torch.stack(outputs, 2)
+
+
+def _band(x: list[Tensor], lags: int, width: int | None, base: int, admissibility: Admissibility) -> Tensor:
+    queries, operators, pushed, v, *lam = x
+    size, count = queries.shape[3], v.shape[2]
+    outputs = []
+    for n in range(count):
+        r, o = queries[:, :, n], 0 * (queries[:, :, n, :, :1] * v[:, :, n, :1])
+        for lag in range(1, min(lags, n) + 1):
+            scores = r @ pushed[:, :, n - lag].transpose(-1, -2)
+            if lam:
+                scores = scores * _weights(lam[0][:, :, n], size, n, lag, base, admissibility)
+            if width is not None:
+                # t - s = lag * size + c - s
+                scores = scores.triu(1 - width + lag * size)
+            o = o + scores @ v[:, :, n - lag]
+            r = _pull(r, operators[:, :, n - lag])
+        outputs.append(o)
+    return torch.stack(outputs, 2)

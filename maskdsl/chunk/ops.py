@@ -1,0 +1,323 @@
+"""The operations of the chunk IR, one page.
+
+A value is a tensor whose type is a tuple of axis names:
+
+    B T H K V L      batch, token, head, key channel, value channel, level
+    H/r              key-side heads, each shared by r consecutive heads
+    N64 C64 C64*2    chunks of 64 positions; positions of a chunk; the same with 2 rows a position
+    E64b2            nodes of a tree of base 2 over chunks of 64
+    1                an axis of one element, which broadcasts
+
+A value is at token level, [B, T, h] or [B, T, h, X], or at chunk level, [B, h, N, C] or [B, h, N, rows, columns].
+A step of a path has `steps` decays a position, so its log decays are [B, h, N, C*steps(, K)]; a *point* p lies after
+p of them, and the point `offset` of position c is p = c * steps + offset. The operator A of a chunk is a number
+[B, h, N, 1, 1], a diagonal [B, h, N, K, 1] or a matrix [B, h, N, K, K]; it acts on states H, [B, h, N, K, V].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy
+
+from maskdsl.mask.levels import Admissibility
+from maskdsl.scalar.symbols import symbol
+
+Axes = tuple[str, ...]
+
+
+def argument(index: int) -> sympy.Symbol:
+    """The symbol by which the expression of a `Map` mentions an operand."""
+    return symbol(f"x{index}")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What an instruction does; the fields are its constants."""
+
+
+# -- inputs and layout
+
+
+@dataclass(frozen=True)
+class Load(Operation):
+    """An input, a stored value or a gradient handed in, by name."""
+
+    name: str
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Constant(Operation):
+    """A tensor of `axes` filled with one number, an expression over the dimensions."""
+
+    expr: sympy.Expr
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Identity(Operation):
+    """The identity matrix over key channels, [1, 1, 1, K, K]."""
+
+
+@dataclass(frozen=True)
+class Align(Operation):
+    """The same elements with axes of one element inserted or dropped."""
+
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Expand(Operation):
+    """Broadcast axes of one element to `axes`."""
+
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Repeat(Operation):
+    """Key-side heads to all heads: head h reads key-side head h // r. `dim` is the head axis."""
+
+    dim: int
+
+
+@dataclass(frozen=True)
+class GroupSum(Operation):
+    """All heads summed over the groups of r that share a key-side head: the adjoint of `Repeat`."""
+
+    ratio: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class Chunk(Operation):
+    """Token level to chunk level, the last chunk padded with zeros."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Unchunk(Operation):
+    """Chunk level to token level, the padding dropped."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Shift(Operation):
+    """result[n] = x[n - by] along the chunk axis, zero where there is no such chunk."""
+
+    by: int
+
+
+@dataclass(frozen=True)
+class Transpose(Operation):
+    """The last two axes exchanged."""
+
+
+@dataclass(frozen=True)
+class Weave(Operation):
+    """r operands interleaved along axis `dim`: result[c * r + i] = operand i [c]."""
+
+    dim: int
+
+
+@dataclass(frozen=True)
+class Pick(Operation):
+    """result[c] = x[c * stride + offset] along axis `dim`."""
+
+    offset: int
+    stride: int
+    dim: int
+
+
+@dataclass(frozen=True)
+class Place(Operation):
+    """result[c * stride + offset] = x[c] along axis `dim`, zero elsewhere: the adjoint of `Pick`."""
+
+    offset: int
+    stride: int
+    dim: int
+
+
+# -- arithmetic
+
+
+@dataclass(frozen=True)
+class Map(Operation):
+    """An elementwise expression over `x0`, `x1`, ... (the operands, broadcast) and the dimensions."""
+
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True)
+class Sum(Operation):
+    """The sum over the axes `dims`, which stay as axes of one element."""
+
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dot(Operation):
+    """The matrix product of the last two axes of x and y, each transposed first where asked."""
+
+    transpose_x: bool = False
+    transpose_y: bool = False
+
+
+@dataclass(frozen=True)
+class Cumsum(Operation):
+    """The running sum along the position axis, from the end where `reverse`, without the element if `exclusive`."""
+
+    reverse: bool = False
+    exclusive: bool = False
+
+
+@dataclass(frozen=True)
+class Inverse(Operation):
+    """The inverse of I - L for a strictly lower triangular L: a triangular solve for every right-hand side at once."""
+
+
+# -- pairs of positions of one chunk
+
+
+@dataclass(frozen=True)
+class Spans(Operation):
+    """E[c, s] = the sum of the log decays from point (s, column) to point (c, row), 0 where that is backwards."""
+
+    steps: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class SpansAdjoint(Operation):
+    """dE -> dg."""
+
+    steps: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class DecayDot(Operation):
+    """(q, k, g) -> S[c, s] = sum over channels of q[c] k[s] exp(span of g between them), for s <= c + diagonal.
+
+    Spans are as in `Spans`, one a channel. No exponent is ever positive.
+    """
+
+    steps: int
+    row: int
+    column: int
+    diagonal: int
+
+
+@dataclass(frozen=True)
+class DecayDotAdjoint(Operation):
+    """(dS, q, k, g) -> dq, dk, dg."""
+
+    steps: int
+    row: int
+    column: int
+    diagonal: int
+
+
+@dataclass(frozen=True)
+class Tril(Operation):
+    """Keep S[c, s] where s <= c + diagonal, zero elsewhere."""
+
+    diagonal: int = 0
+
+
+@dataclass(frozen=True)
+class Near(Operation):
+    """Keep S[c, s] where c - s < width, zero elsewhere."""
+
+    width: int
+
+
+@dataclass(frozen=True)
+class Select(Operation):
+    """lam -> W[c, s] = lam[c, level(c, s)] for s <= c, zero elsewhere."""
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class SelectAdjoint(Operation):
+    """dW -> dlam."""
+
+    base: int
+    admissibility: Admissibility
+
+
+# -- the graph between chunks
+
+
+@dataclass(frozen=True)
+class Scan(Operation):
+    """(A, H) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + H[n]. Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + H[n]."""
+
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class Tree(Operation):
+    """(A, H) -> EA, EH: the affine map of every whole aligned block of base**p chunks, for all p.
+
+    Blocks compose: (A2, H2) after (A1, H1) is (A2 A1, A2 H1 + H2).
+    """
+
+    base: int
+
+
+@dataclass(frozen=True)
+class TreeAdjoint(Operation):
+    """(EA, EH, dEA, dEH) -> dA, dH."""
+
+    base: int
+
+
+@dataclass(frozen=True)
+class Walk(Operation):
+    """(R, EA, EH, lam) -> o: the reads of a hierarchy beyond a chunk's near neighbours, nearest block first.
+
+    For each block that chunk n reads: o += lam[:, level] * (R @ EH[block]), then R = R @ EA[block]. R [.., C, K] is
+    the query pulled back to the start of chunk n (weak) or of chunk n - 1 (strong).
+    """
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class WalkAdjoint(Operation):
+    """(do, R, EA, EH, lam) -> dR, dEA, dEH, dlam."""
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class Band(Operation):
+    """(R, A, P, v[, lam]) -> o: pairs of chunks 1 to `lags` apart, position by position.
+
+    o[n] = sum over lags of ((R[n] A[n-1] ... A[n-lag+1] P[n-lag]') * W) v[n-lag], where P [.., C, K] are the keys pushed to
+    the end of their chunk and W[c, s] is 1 where t - s < width (any distance where None), times lam[t, level(t, s)].
+    """
+
+    lags: int
+    width: int | None
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class BandAdjoint(Operation):
+    """(do, R, A, P, v[, lam]) -> dR, dA, dP, dv[, dlam]."""
+
+    lags: int
+    width: int | None
+    base: int
+    admissibility: Admissibility

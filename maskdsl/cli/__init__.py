@@ -1,0 +1,5 @@
+"""The command line: `maskdsl check`, `explain`, `emit`, `verify`, `plot`, `run` and `library`."""
+
+from maskdsl.cli.group import main
+
+__all__ = ["main"]

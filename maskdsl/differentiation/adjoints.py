@@ -1,0 +1,129 @@
+"""The adjoint of every operation of the chunk IR: from the gradients of its results to those of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy
+
+from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
+from maskdsl.chunk.ops import Axes
+from maskdsl.chunk.program import Builder, Instruction
+from maskdsl.scalar.derivative import derivative
+
+
+class Adjoints:
+    """Appends the adjoints of instructions to a builder that already holds them."""
+
+    def __init__(self, build: Builder) -> None:
+        self.build = build
+
+    def of(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
+        """The gradients of the operands, in order, from those of the results; None where there is none."""
+        build, x = self.build, instruction.operands
+        dy = grads[0]
+        match instruction.op:
+            case ops.Map(expr):
+                return [self._map(expr, x, dy, i) for i in range(len(x))]
+            case ops.Dot(transpose_x, transpose_y):
+                return self._dot(transpose_x, transpose_y, x, dy)
+            case ops.Align():
+                return [build(ops.Align(build.types[x[0]]), dy, name=f"d_{x[0]}")]
+            case ops.Expand() | ops.GroupSum() | ops.Repeat() | ops.Sum():
+                return [self._broadcast(instruction.op, x[0], dy)]
+            case ops.Chunk(size):
+                return [build(ops.Unchunk(size), dy, name=f"d_{x[0]}")]
+            case ops.Unchunk(size):
+                return [build(ops.Chunk(size), dy, name=f"d_{x[0]}")]
+            case ops.Shift(by):
+                return [build(ops.Shift(-by), dy, name=f"d_{x[0]}")]
+            case ops.Transpose() | ops.Tril() | ops.Near():
+                return [build(instruction.op, dy, name=f"d_{x[0]}")]
+            case ops.Weave(dim):
+                return [build(ops.Pick(i, len(x), dim), dy, name=f"d_{v}") for i, v in enumerate(x)]
+            case ops.Pick(offset, stride, dim):
+                return [build(ops.Place(offset, stride, dim), dy, name=f"d_{x[0]}")]
+            case ops.Place(offset, stride, dim):
+                return [build(ops.Pick(offset, stride, dim), dy, name=f"d_{x[0]}")]
+            case ops.Cumsum(reverse, exclusive):
+                return [build(ops.Cumsum(not reverse, exclusive), dy, name=f"d_{x[0]}")]
+            case ops.Inverse():
+                return [self._inverse(x[0], instruction.results[0], dy)]
+            case ops.Scan(reverse=False):
+                return self._scan(x, instruction.results[0], dy)
+            case ops.Spans(steps, row, column):
+                return [build(ops.SpansAdjoint(steps, row, column), dy, name=f"d_{x[0]}")]
+            case ops.Select(base, admissibility):
+                return [build(ops.SelectAdjoint(base, admissibility), dy, name=f"d_{x[0]}")]
+            case ops.DecayDot(steps, row, column, diagonal):
+                return build.apply(ops.DecayDotAdjoint(steps, row, column, diagonal), dy, *x, name="d_pairs")
+            case ops.Tree(base):
+                return build.apply(ops.TreeAdjoint(base), *instruction.results, *grads, name="d_leaves")
+            case ops.Walk(base, admissibility):
+                return build.apply(ops.WalkAdjoint(base, admissibility), dy, *x, name="d_walked")
+            case ops.Band(lags, width, base, admissibility):
+                return build.apply(ops.BandAdjoint(lags, width, base, admissibility), dy, *x, name="d_banded")
+        raise TypeError(f"{instruction.op} has no adjoint")
+
+    def _map(self, expr: sympy.Expr, x: Sequence[str], dy: str, index: int) -> str | None:
+        slope = derivative(expr, ops.argument(index))
+        if slope == 0:
+            return None
+        used = [i for i in range(len(x)) if ops.argument(i) in slope.free_symbols]
+        moved = {ops.argument(i): ops.argument(n + 1) for n, i in enumerate(used)}
+        term = ops.argument(0) * slope.xreplace(moved)
+        grad = dy if slope == 1 else self.build(ops.Map(term), dy, *(x[i] for i in used), name=f"d_{x[index]}")
+        return self.reduce(grad, self.build.types[x[index]])
+
+    def _dot(self, tx: bool, ty: bool, operands: Sequence[str], dy: str) -> Sequence[str | None]:
+        build, (x, y) = self.build, operands
+        dx = (
+            build(ops.Dot(ty, True), y, dy, name=f"d_{x}")
+            if tx
+            else build(ops.Dot(False, not ty), dy, y, name=f"d_{x}")
+        )
+        dz = (
+            build(ops.Dot(True, tx), dy, x, name=f"d_{y}")
+            if ty
+            else build(ops.Dot(not tx, False), x, dy, name=f"d_{y}")
+        )
+        return [self.reduce(dx, build.types[x]), self.reduce(dz, build.types[y])]
+
+    def _broadcast(self, op: ops.Operation, x: str, dy: str) -> str:
+        before = self.build.types[x]
+        match op:
+            case ops.Sum():
+                return self.build(ops.Expand(before), dy, name=f"d_{x}")
+            case ops.Repeat(dim):
+                return self.build(ops.GroupSum(ax.ratio(before[dim]), dim), dy, name=f"d_{x}")
+            case ops.GroupSum(_, dim):
+                return self.build(ops.Repeat(dim), dy, name=f"d_{x}")
+        return self.reduce(dy, before)
+
+    def _inverse(self, system: str, inverse: str, dy: str) -> str:
+        """X = (I - L)^-1 gives dL = X' dX X', of which L has the part below the diagonal."""
+        half = self.build(ops.Dot(True, False), inverse, dy, name=f"d_{inverse}_half")
+        full = self.build(ops.Dot(False, True), half, inverse, name=f"d_{system}_full")
+        return self.build(ops.Tril(-1), full, name=f"d_{system}")
+
+    def _scan(self, operands: Sequence[str], states: str, dy: str) -> Sequence[str | None]:
+        build, (operator, writes) = self.build, operands
+        after = build(ops.Scan(reverse=True), operator, dy, name=f"d_{writes}")
+        rows, columns = build.types[operator][-2:]
+        if rows == columns == "K":
+            d_operator = build(ops.Dot(False, True), after, states, name=f"d_{operator}")
+        else:
+            d_operator = build(
+                ops.Map(ops.argument(0) * ops.argument(1)),
+                after,
+                states,
+                name=f"d_{operator}_all",
+            )
+        return [self.reduce(d_operator, build.types[operator]), self.reduce(after, build.types[writes])]
+
+    def reduce(self, grad: str, target: Axes) -> str:
+        """A gradient summed over the axes along which its value was broadcast."""
+        axes = self.build.types[grad]
+        dims = tuple(i for i, (have, want) in enumerate(zip(axes, target, strict=True)) if want == "1" != have)
+        return self.build(ops.Sum(dims), grad, name=f"{grad}_sum") if dims else grad

@@ -1,0 +1,1 @@
+"""The recurrence and the costs of a spec, for people."""

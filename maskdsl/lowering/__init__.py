@@ -1,0 +1,1 @@
+"""Lowering: normal form to chunk IR."""

@@ -1,0 +1,137 @@
+"""One attend: the terms of its mask, each lowered to a block a chunk and a graph between chunks."""
+
+from __future__ import annotations
+
+import sympy
+
+from maskdsl.chunk import ops
+from maskdsl.lowering.chunking import chunk_size
+from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
+from maskdsl.lowering.expressions import Expressions
+from maskdsl.lowering.path import Block, Reflection, block
+from maskdsl.lowering.timeline import Vector, timeline
+from maskdsl.mask.nodes import Kind, Scalar
+from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term
+from maskdsl.mask.normalize import normalize
+from maskdsl.mask.scalars import multiply
+from maskdsl.mask.text import term_text
+from maskdsl.spec import Attend
+
+_SMALLEST_LOG = -1e4
+"""exp of anything below is 0 in float64; the bound keeps -inf (a gate that forgets everything) out of 0 * inf."""
+
+
+def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: str, chunk: int | None) -> str:
+    """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
+    outputs = []
+    for term in normalize(node.mask).terms:
+        emit.builder.origin = term_text(term)
+        size = chunk_size(term, chunk)
+        outputs.append(TermLowering(emit, expressions, term, size).output(node))
+    emit.builder.origin = "attend"
+    total = sympy.Add(*(emit.ref(o) for o in outputs))
+    scale = expressions.value(node.scale, "scale")
+    if emit.type(scale) != ("1", "1", "1"):
+        scale = emit(ops.Align((*emit.type(scale), "1")), scale, name="scale")
+        return emit.map(total * emit.ref(scale), TOKEN_HEADS, name)
+    return emit.map(total * node.scale.expr, TOKEN_HEADS, name)
+
+
+class TermLowering:
+    """One term over chunks of one size."""
+
+    def __init__(self, emit: Emitter, expressions: Expressions, term: Term, size: int) -> None:
+        self.emit, self.expressions, self.term, self.size = emit, expressions, term, size
+
+    def output(self, node: Attend) -> str:
+        """The term's part of the attend, [B, T, H, V]."""
+        part = self._path(node)
+        v = self.emit.chunk(self.expressions.value(node.v, "v"), self.size)
+        near = self.emit.dot(self._masked(part.scores), v, "inside")
+        far = self._far(part, v)
+        total = near if far is None else self.emit.add(near, far, "o_chunks")
+        return self.emit(ops.Unchunk(self.size), total, name="o_term")
+
+    def _path(self, node: Attend) -> Block:
+        decays: list[str] = []
+        reflections = []
+        for step in self.term.path:
+            match step:
+                case Decay(g):
+                    decays.append(self._gate(g))
+                case RankOne(a, b, coefficient):
+                    weighted = Scalar(multiply(coefficient, a).expr, a.kind)
+                    reflections.append(Reflection(self._vector(weighted, "a"), self._vector(b, "b"), len(decays)))
+        time = timeline(self.emit, self.size, self.emit.match(CHUNK_HEADS, *decays))
+        return block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
+
+    def _gate(self, g: Scalar) -> str:
+        value = self.expressions.value(g, "g")
+        bounded = self.emit.map(sympy.Max(self.emit.ref(value), _SMALLEST_LOG), TOKEN_HEADS, value)
+        return self.emit.chunk(self.emit.every_token(bounded), self.size)
+
+    def _vector(self, vector: Scalar, name: str) -> Vector:
+        coefficient, rest = self.expressions.split(vector)
+        value = self.emit.chunk(self.emit.every_token(self.expressions.value(rest, name)), self.size)
+        if coefficient.kind is Kind.CONST:
+            return Vector(value, coefficient.expr)
+        return Vector(value, self.emit.chunk(self.expressions.value(coefficient, f"{name}_scale"), self.size))
+
+    def _masked(self, scores: str) -> str:
+        """The scores inside a chunk under the term's hierarchy and window."""
+        if self.term.hierarchy is not None:
+            h = self.term.hierarchy
+            weights = self.emit(ops.Select(h.base, h.admissibility), self._weights(h), name="weights")
+            scores = self.emit.map(self.emit.ref(scores) * self.emit.ref(weights), CHUNK_HEADS, "weighted")
+        if self.term.window is not None and self.term.window < self.size:
+            scores = self.emit(ops.Near(self.term.window), scores, name="windowed")
+        return scores
+
+    def _far(self, part: Block, v: str) -> str | None:
+        """What a chunk reads of the chunks before it."""
+        if self.term.window is not None:
+            lags = (self.term.window - 2) // self.size + 1 if self.term.window > 1 else 0
+            return self._band(part, v, lags) if lags else None
+        states = self.emit.dot(part.pushed, v, "states", tx=True)
+        operator, states, pulled = self.emit.match(CHUNK_HEADS, part.operator, states, part.pulled)
+        hierarchy = self.term.hierarchy
+        if hierarchy is None:
+            before = self.emit(ops.Scan(), operator, states, name="before")
+            return self.emit.dot(pulled, before, "carried_over")
+        weights = self._weights(hierarchy)
+        near = None
+        if hierarchy.admissibility == "strong":
+            near = self._band(part, v, 1)
+            pulled = self._past(pulled, operator)
+        operators, blocks = self.emit.builder.apply(ops.Tree(hierarchy.base), operator, states, name="tree")
+        walk = ops.Walk(hierarchy.base, hierarchy.admissibility)
+        far = self.emit(walk, pulled, operators, blocks, weights, name="walked")
+        return far if near is None else self.emit.add(near, far, "beyond")
+
+    def _band(self, part: Block, v: str, lags: int) -> str:
+        hierarchy = self.term.hierarchy
+        values = [part.pulled, part.operator, part.pushed, v]
+        if hierarchy is not None:
+            values.append(self._weights(hierarchy))
+        base, admissibility = (hierarchy.base, hierarchy.admissibility) if hierarchy else (2, "weak")
+        op = ops.Band(lags, self.term.window, base, admissibility)
+        return self.emit(op, *self.emit.match(CHUNK_HEADS, *values), name="banded")
+
+    def _past(self, pulled: str, operator: str) -> str:
+        """Queries pulled back over the chunk before their own."""
+        previous = self.emit(ops.Shift(1), operator, name="previous")
+        rows, columns = self.emit.type(previous)[-2:]
+        if rows == columns == "K":
+            return self.emit.dot(pulled, previous, "pulled_past")
+        if rows == "K":
+            previous = self.emit(ops.Transpose(), previous, name="previous_row")
+        return self.emit.map(self.emit.ref(pulled) * self.emit.ref(previous), CHUNK_HEADS, "pulled_past")
+
+    def _weights(self, hierarchy: Hierarchy) -> str:
+        """Level weights at chunk level, [B, H, N, C, L]; one weight for all levels is spread over them."""
+        value = self.expressions.value(hierarchy.lam, "lam")
+        if len(self.emit.type(value)) == 3:
+            value = self.emit(ops.Align((*self.emit.type(value), "1")), value, name="lam_level")
+        batch, _, head, _ = self.emit.type(value)
+        value = self.emit(ops.Expand((batch, "T", head, "L")), value, name="lam_levels")
+        return self.emit.chunk(value, self.size)

@@ -1,0 +1,32 @@
+"""How many positions a chunk holds."""
+
+from __future__ import annotations
+
+import math
+
+from maskdsl.mask.normal import Term
+
+USUAL = 64
+"""Positions a chunk where nothing else decides: the work inside chunks and between them balances near it."""
+
+
+def chunk_size(term: Term, wanted: int | None = None) -> int:
+    """The chunk size of a term.
+
+    Under a hierarchy a chunk is a block of the tree, a power of its base. Raises ValueError for a `wanted` size that is none.
+    """
+    if term.hierarchy is not None:
+        base = term.hierarchy.base
+        if wanted is None:
+            return base ** max(1, round(math.log(USUAL, base)))
+        if base ** round(math.log(wanted, base)) != wanted:
+            raise ValueError(f"A chunk of {wanted} positions is no power of the hierarchy's base {base}.")
+        return wanted
+    if wanted is not None:
+        if wanted < 1:
+            raise ValueError(f"A chunk holds at least one position, not {wanted}.")
+        return wanted
+    if term.window is not None:
+        # a band of a few wide chunks costs less than one of many narrow ones
+        return min(max(USUAL, 2 ** math.ceil(math.log2(term.window / 4))), 4 * USUAL)
+    return USUAL

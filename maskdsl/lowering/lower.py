@@ -1,0 +1,37 @@
+"""A checked spec to the chunk IR's forward program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from maskdsl.chunk.program import Builder, Program
+from maskdsl.lowering.attend import lower_attend
+from maskdsl.lowering.emit import Emitter
+from maskdsl.lowering.expressions import Expressions
+from maskdsl.mask.nodes import Kind
+from maskdsl.spec import Attend, L2Norm, Spec
+
+
+def lower(spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None = None) -> Program:
+    """The forward program: inputs by name to the output `o` [B, T, H, V].
+
+    `ratios` gives, for each key input, how many heads share one of its heads (1 where absent); `chunk` overrides the
+    chunk size. Raises ValueError for a chunk size that a hierarchy of the spec does not allow.
+    """
+    builder = Builder(spec.name)
+    emit = Emitter(builder)
+    expressions = Expressions(emit)
+    every = {i.name: 1 for i in spec.inputs if i.kind is Kind.KEY} | dict(ratios or {})
+    builder.origin = "inputs"
+    for declared in spec.inputs:
+        expressions.load(declared, every)
+    for definition in spec.definitions:
+        builder.origin = definition.name
+        match definition.node:
+            case L2Norm() as node:
+                value = expressions.l2norm(node, definition.name)
+            case Attend() as node:
+                value = lower_attend(emit, expressions, node, definition.name, chunk)
+        expressions.define(definition.name, value, definition.kind)
+    builder.origin = "output"
+    return builder.program([("o", expressions.value(spec.output, "o"))])

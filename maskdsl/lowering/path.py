@@ -1,0 +1,90 @@
+"""A path inside one chunk, reduced to four values: scores, pulled queries, pushed keys and the chunk's operator.
+
+The step operator of a position is a product of decays and of rank-one steps I + a b'. Let W be what the rank-one steps
+read: w = b' S before each step. With T, B and Q the decayed dots of b with a, b with k and q with a,
+
+    (I - T) W = B~ S0 + B V,          B~ the b pulled back to the chunk's start,
+
+so that one triangular system gives everything (the WY or UT form, Bischof and Van Loan 1987; Yang et al.,
+arXiv 2406.06484). Several rank-one steps a position are woven into one system; decays of any kind only change the dots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from maskdsl.chunk import ops
+from maskdsl.lowering.emit import CHUNK_HEADS, Emitter
+from maskdsl.lowering.timeline import Timeline, Vector
+
+
+@dataclass(frozen=True)
+class Reflection:
+    """A rank-one step I + a b' of every position, at a point of the timeline."""
+
+    a: Vector
+    b: Vector
+    point: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A chunk as the graph between chunks sees it.
+
+    scores [.., C, C] are q[c]' M[c, s] k[s]; pulled [.., C, K] the queries at the chunk's start; pushed [.., C, K] the keys at its
+    end; operator the product of its steps.
+    """
+
+    scores: str
+    pulled: str
+    pushed: str
+    operator: str
+
+
+def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: Vector, k: Vector) -> Block:
+    """The block of a path; queries and keys stand at the end of their position."""
+    end = time.steps
+    scores = time.pairs(q, end, k, end, 0, "scores")
+    pulled = time.pulled(q, end, "pulled")
+    pushed = time.pushed(k, end, "pushed")
+    if not reflections:
+        return Block(scores, pulled, pushed, time.total())
+
+    system = _weave(
+        emit,
+        3,
+        [
+            _weave(emit, 4, [_interaction(time, reflections, j, i) for i in range(len(reflections))])
+            for j in range(len(reflections))
+        ],
+    )
+    reads = _weave(emit, 3, [time.pairs(r.b, r.point, k, end, -1, "reads") for r in reflections])
+    answers = _weave(emit, 4, [time.pairs(q, end, r.a, r.point, 0, "answers") for r in reflections])
+    entering = _weave(emit, 3, [time.pulled(r.b, r.point, "entering") for r in reflections])
+    leaving = _weave(emit, 3, [time.pushed(r.a, r.point, "leaving") for r in reflections])
+
+    inverse = emit(ops.Inverse(), system, name="inverse")
+    written = emit.dot(inverse, reads, "written")
+    carried = emit.dot(inverse, entering, "carried")
+    identity = emit.ref(emit(ops.Identity(), name="identity"))
+    decay = emit.map(emit.ref(time.total()) * identity, CHUNK_HEADS, "decay_matrix")
+    return Block(
+        scores=emit.add(scores, emit.dot(answers, written, "corrections"), "scores_path"),
+        pulled=emit.add(pulled, emit.dot(answers, carried, "pulled_corrections"), "pulled_path"),
+        pushed=emit.add(pushed, emit.dot(written, leaving, "pushed_corrections", tx=True), "pushed_path"),
+        operator=emit.add(decay, emit.dot(leaving, carried, "reflected", tx=True), "operator_path"),
+    )
+
+
+def _interaction(time: Timeline, reflections: Sequence[Reflection], reader: int, source: int) -> str:
+    """What step `reader` of a position reads of step `source`: earlier positions', and its own if that acts before."""
+    b, a = reflections[reader], reflections[source]
+    return time.pairs(b.b, b.point, a.a, a.point, 0 if source < reader else -1, "system")
+
+
+def _weave(emit: Emitter, dim: int, parts: list[str]) -> str:
+    if len(parts) == 1:
+        return parts[0]
+    parts = list(emit.match(CHUNK_HEADS, *parts))
+    return emit(ops.Weave(dim), *parts, name=parts[0])

@@ -1,0 +1,1 @@
+"""Mask IR, its laws and its normal form."""

@@ -1,0 +1,1 @@
+"""Scalar expressions: sympy payloads, their signs and ranges, and their printers."""

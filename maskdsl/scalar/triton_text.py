@@ -1,0 +1,111 @@
+"""Scalar expressions as Triton source, in float32."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import sympy
+from sympy.printing.precedence import PRECEDENCE
+
+from maskdsl.scalar.functions import logsigmoid, relu, sigmoid, silu, softplus, step
+from maskdsl.scalar.simplify import exact_exponent
+from maskdsl.scalar.text import Names, ScalarPrinter, is_size, replace
+
+
+class rsqrt(sympy.Function):
+    """1 / sqrt(x), a node of its own so that it is printed as one."""
+
+    nargs = 1
+
+
+_TRITON: Names = {
+    sympy.exp: "tl.exp",
+    sympy.log: "tl.log",
+    sympy.Abs: "tl.abs",
+    sigmoid: "tl.sigmoid",
+    rsqrt: "tl.rsqrt",
+}
+
+
+class TritonPrinter(ScalarPrinter):
+    """Prints what `lower` returns; sizes are compile-time constants, so only Python's operators apply to them."""
+
+    functions = _TRITON
+
+    def call(self, expr: sympy.Expr, arguments: Any) -> str:
+        """Raises ValueError for a function of sizes, which Triton cannot evaluate."""
+        if is_size(expr):
+            raise ValueError(f"'{expr}' is a function of sizes: put in their values before printing.")
+        return super().call(expr, arguments)
+
+    def _print_Rational(self, expr: sympy.Rational) -> str:
+        return repr(float(expr))
+
+    _print_Integer = _print_Rational
+
+    def _print_Pow(self, expr: sympy.Pow, rational: bool = False) -> str:
+        base, exponent = expr.args
+        if is_size(expr):
+            operands = base, exponent.evalf(17)
+            return "**".join(self.parenthesize(operand, PRECEDENCE["Pow"]) for operand in operands)
+        if exponent == sympy.S.Half:
+            return f"tl.sqrt({self._print(base)})"
+        if exponent.is_Integer:
+            product = "*".join([self.parenthesize(base, PRECEDENCE["Mul"])] * abs(int(exponent)))
+            return f"({product})" if exponent > 0 else f"1.0/({product})"
+        logarithm = sympy.log(base).evalf(17) if base.is_number else sympy.log(base, evaluate=False)
+        return f"tl.exp({self._print(sympy.Mul(exponent, logarithm))})"
+
+    def _print_softplus(self, expr: softplus) -> str:
+        # Far below zero 1 + exp(x) rounds to 1; the series keeps the relative precision.
+        x = self._print(expr.args[0])
+        series = f"tl.exp({x})*(1.0 - tl.exp({x})*(0.5 - tl.exp({x})*0.3333333333333333))"
+        return f"tl.where({x} < -4.0, {series}, tl.maximum({x}, 0.0) + tl.log(1.0 + tl.exp(-tl.abs({x}))))"
+
+    def _print_relu(self, expr: relu) -> str:
+        return f"tl.maximum({self._print(expr.args[0])}, 0.0)"
+
+    def _print_step(self, expr: step) -> str:
+        return f"tl.where({self._print(expr.args[0])} > 0.0, 1.0, 0.0)"
+
+    def _print_sign(self, expr: sympy.sign) -> str:
+        x = self._print(expr.args[0])
+        return f"tl.where({x} > 0.0, 1.0, tl.where({x} < 0.0, -1.0, 0.0))"
+
+    def _print_Heaviside(self, expr: sympy.Heaviside) -> str:
+        x = self._print(expr.args[0])
+        return f"tl.where({x} > 0.0, 1.0, tl.where({x} < 0.0, 0.0, 0.5))"
+
+    def _print_Max(self, expr: sympy.Max | sympy.Min) -> str:
+        if is_size(expr):
+            return self.call(expr, expr.args)
+        word = "tl.maximum" if isinstance(expr, sympy.Max) else "tl.minimum"
+        arguments = map(self._print, sorted(expr.args, key=sympy.default_sort_key))
+        return functools.reduce(lambda left, right: f"{word}({left}, {right})", arguments)
+
+    _print_Min = _print_Max
+
+
+def lower(expr: sympy.Expr) -> sympy.Expr:
+    """`expr` in the functions that the printer knows, its constants evaluated."""
+    return replace(expr, _lower)
+
+
+def _lower(expr: sympy.Expr) -> sympy.Expr | None:
+    if expr.is_number:
+        return None if expr.is_Rational else expr.evalf(17)
+    match expr:
+        case sympy.Mul() if expr.args[0].is_Rational and not expr.args[0].is_Integer:
+            return sympy.Mul(expr.args[0].evalf(17), *expr.args[1:])  # a product is cheaper than a quotient
+        case logsigmoid():
+            return -softplus(-expr.args[0])
+        case silu():
+            return expr.args[0] * sigmoid(expr.args[0])
+        case sympy.tanh():
+            return 2 * sigmoid(2 * expr.args[0]) - 1
+        case sympy.Pow() if not is_size(expr) and expr.exp == -sympy.S.Half:
+            return rsqrt(expr.base)
+        case sympy.Pow():
+            return exact_exponent(expr)
+    return None

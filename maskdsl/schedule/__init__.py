@@ -1,0 +1,1 @@
+"""Schedules: what is stored, what is recomputed, and what it costs."""

@@ -1,0 +1,1 @@
+"""Runtime: compile driver, cache, launch, oracles and verification."""

@@ -1,0 +1,82 @@
+"""Generated source on disk: real files, published whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import platformdirs
+
+import maskdsl
+from maskdsl import codegen
+
+_SEAL = "# maskdsl "
+
+
+def directory() -> Path:
+    """Where generated source is kept: `$MASKDSL_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("MASKDSL_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("maskdsl")
+
+
+@functools.cache
+def compiler_fingerprint() -> str:
+    """A hash of the compiler's own files, so that a changed compiler finds none of its predecessor's output."""
+    folders = sorted({Path(place) for package in (maskdsl, codegen) for place in package.__path__})
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted((*folder.rglob("*.py"), *folder.rglob("*.lark"))):
+            digest.update(file.relative_to(folder).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def module(name: str, key: str, make: Callable[[], str]) -> ModuleType:
+    """The module that `key` (all that its text depends on) stands for, made by `make` where the cache lacks it.
+
+    A file that is cut short or altered counts as missing and is replaced. Several processes may do this at once: each
+    publishes a whole file under the same name.
+    """
+    digest = hashlib.sha256(f"{compiler_fingerprint()}\n{key}".encode()).hexdigest()[:20]
+    path = directory() / f"{name}_{digest}.py"
+    if not _intact(path):
+        _publish(path, make())
+    return _load(path)
+
+
+def _intact(path: Path) -> bool:
+    try:
+        seal, _, text = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return seal == _seal(text)
+
+
+def _seal(text: str) -> str:
+    return _SEAL + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _publish(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"{_seal(text)}\n{text}")
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _load(path: Path) -> ModuleType:
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None and found.loader is not None
+    loaded = importlib.util.module_from_spec(found)
+    found.loader.exec_module(loaded)
+    return loaded
