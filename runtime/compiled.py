@@ -11,12 +11,12 @@ from torch import Tensor
 
 from maskdsl.codegen.extract import function_source
 from maskdsl.explain.report import explain
+from maskdsl.mask.nodes import Kind
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind
 from maskdsl.runtime.build import Signature, ratios_of
 from maskdsl.runtime.function import apply
 from maskdsl.runtime.oracle import dense, recurrent
-from maskdsl.mask.nodes import Kind
 from maskdsl.spec import Spec
 
 Backend = Literal["auto", "torch"]

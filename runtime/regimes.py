@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from maskdsl.language.syntax import Assignment, Call, Expression, Name, Range
 from maskdsl.runtime.oracle.expressions import Evaluator, Value, arguments, walk
@@ -52,15 +53,12 @@ def mixture(parts: list[Tensor], generator: torch.Generator) -> Tensor:
 
 def into(declared: Range, x: Tensor) -> Tensor:
     """Any numbers, carried smoothly into the declared range."""
-    match declared:
-        case Range(None, None):
-            return x
-        case Range(low, None):
-            return low + torch.nn.functional.softplus(x)
-        case Range(None, high):
-            return high - torch.nn.functional.softplus(x)
-        case Range(low, high):
-            return low + (high - low) * torch.sigmoid(x)
+    low, high = declared.low, declared.high
+    if low is not None and high is not None:
+        return low + (high - low) * torch.sigmoid(x)
+    if low is not None:
+        return low + functional.softplus(x)
+    return x if high is None else high - functional.softplus(x)
 
 
 def steered(spec: Spec) -> dict[str, Expression]:

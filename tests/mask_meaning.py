@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import sympy
@@ -47,7 +47,7 @@ def scalar(name: str, kind: Kind) -> Scalar:
 TOKENS = tuple(scalar(name, Kind.TOKEN) for name in ("g", "h"))
 NUMBERS = (*TOKENS, scalar("head", Kind.HEAD))
 DIAGONALS = (scalar("c", Kind.CHANNEL), scalar("d", Kind.HEAD_CHANNEL))
-KEYS = tuple(scalar(name, Kind.KEY) for name in ("k", "l"))
+KEYS = tuple(scalar(name, Kind.KEY) for name in ("k", "j"))
 LEVELS = tuple(scalar(name, Kind.LEVEL) for name in ("lam", "mu"))
 CONSTANTS = tuple(Scalar(sympy.Integer(n), Kind.CONST) for n in (0, 1))
 
@@ -113,9 +113,14 @@ def _row(scalar: Scalar, u: int, inputs: Mapping[str, np.ndarray]) -> np.ndarray
 
 
 def _value(scalar: Scalar, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    symbols = sorted(scalar.expr.free_symbols, key=str)
-    function = sympy.lambdify(symbols, scalar.expr, "numpy")
-    return np.asarray(function(*(inputs[str(x)] for x in symbols)), dtype=float)
+    names, function = _function(scalar.expr)
+    return np.asarray(function(*(inputs[name] for name in names)), dtype=float)
+
+
+@functools.cache
+def _function(expr: sympy.Expr) -> tuple[list[str], Callable[..., np.ndarray]]:
+    symbols = sorted(expr.free_symbols, key=str)
+    return [str(x) for x in symbols], sympy.lambdify(symbols, expr, "numpy")
 
 
 number_paths = st.one_of(st.just(Causal()), st.builds(Semiseparable, st.sampled_from(NUMBERS)))

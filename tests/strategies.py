@@ -190,6 +190,7 @@ class _Writer:
             "l2norm": lambda: f"l2norm({self._input('key')})",
             "scaled": lambda: f"{self._strength()} * {self._input('key')}",
             "channel": lambda: self._input("channel"),
+            "head channel": lambda: self._input("head_channel"),
         }
         return makers[self._pick(*makers)]()
 

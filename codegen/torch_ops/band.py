@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import Tensor
+
 from maskdsl.codegen.torch_ops.inside import one_hot_sum
 from maskdsl.codegen.torch_ops.operators import pull, pull_adjoint, pull_outer, reduce_to
 from maskdsl.mask.levels import Admissibility, level
-from torch import Tensor
 
 
 def band(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
+
 from maskdsl.codegen.torch_ops.inside import diagonal_block
 from maskdsl.codegen.torch_ops.operators import reduce_to
-from torch import Tensor
 
 
 def decay_dot(q: Tensor, k: Tensor, g: Tensor, steps: int, row: int, column: int, diagonal: int) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 
 import torch
-from maskdsl.mask.levels import Admissibility, level
 from torch import Tensor
+
+from maskdsl.mask.levels import Admissibility, level
 
 
 def cumsum(x: Tensor, reverse: bool = False, exclusive: bool = False) -> Tensor:

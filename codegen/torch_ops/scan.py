@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from maskdsl.codegen.torch_ops.operators import act
 from torch import Tensor
+
+from maskdsl.codegen.torch_ops.operators import act
 
 
 def scan(operators: Tensor, writes: Tensor, reverse: bool = False) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from maskdsl.codegen.torch_ops.operators import act, act_adjoint, outer, reduce_to
 from torch import Tensor
+
+from maskdsl.codegen.torch_ops.operators import act, act_adjoint, outer, reduce_to
 
 
 def tree(operators: Tensor, writes: Tensor, base: int) -> tuple[Tensor, Tensor]:

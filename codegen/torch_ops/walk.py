@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 import torch
+from torch import Tensor
+
 from maskdsl.codegen.torch_ops.operators import pull, pull_adjoint, pull_outer, reduce_to
 from maskdsl.codegen.torch_ops.tree import level_starts
 from maskdsl.mask.levels import Admissibility, level
-from torch import Tensor
 
 Reads = tuple[tuple[int, Tensor, Tensor], ...]
 """Reads of a hierarchy, nearest first: (level, rows [M, n] of chunks that read together, nodes [M] that they read)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,4 +55,4 @@ def sources(argument: str) -> tuple[Source, ...]:
 
 def _standard_input() -> Source:
     """Standard input; a text needs a line end to be told from a path, so it gets one."""
-    return Source("<stdin>", click.get_text_stream("stdin").read() + "\n")
+    return Source("<stdin>", sys.stdin.read() + "\n")

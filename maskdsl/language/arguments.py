@@ -68,12 +68,12 @@ class Arguments:
         missing = [p.name for p in parameters if p.default is None and p.name not in given]
         if missing and not misnamed:
             quoted = " and ".join(f"'{name}'" for name in missing)
-            self._wrong_count(call, f"'{call.function}' lacks its argument {quoted}.", None)
+            self._wrong_count(call, f"'{call.function}' lacks {quoted}.", None)
         return given, not (missing or misnamed or extra)
 
     def _wrong_count(self, call: Call, message: str, node: Expression | None) -> None:
         span = node.span if node else function_span(call)
-        label = f"takes '{usage(call.function)}'" if node is None else "one too many"
+        label = "expected more arguments" if node is None else "one too many"
         hint = f"Write '{usage(call.function)}'."
         self.report.add("argument-count", message, span, label, hint)
 
@@ -113,8 +113,12 @@ class Arguments:
             return int(expr) if whole else float(expr)
         expected = f"a whole number >= {parameter.least}" if whole else f"a number >= {parameter.least}"
         message = f"'{call.function}' takes {expected} as its argument '{parameter.name}'."
-        label = f"this is {float(expr):g}" if expr.is_Number else "not known before the call"
-        self.report.add("number", message, node.span, label, "Write the number itself.")
+        label, hint = f"this is {expr}", f"Write {expected}."
+        if not expr.is_number:
+            label, hint = "not known before the call", "Write the number itself."
+        elif not expr.is_Integer:
+            label = f"this is {float(expr):g}"
+        self.report.add("number", message, node.span, label, hint)
         return None
 
     def _mismatch(

@@ -49,9 +49,9 @@ class _Checker:
         output: Scalar | None = None
         for statement in self.block.body:
             if returned is not None:
-                hint = "Move the return to the end." if isinstance(statement, Declaration | Assignment) else ""
+                hint = "Remove one return." if isinstance(statement, Return) else "Move the return to the end."
                 message = "The block goes on after its return."
-                self.report.add("after-return", message, statement.span, "never reached", hint or "Remove one return.")
+                self.report.add("after-return", message, statement.span, "never reached", hint)
                 break
             match statement:
                 case Declaration():
@@ -63,11 +63,15 @@ class _Checker:
         if returned is not None:
             self.scope.unused(self._used())
         elif "return" not in self.broken:
-            end = Span(*(self.block.span.end_line, self.block.span.end_column) * 2)
-            message = f"The block '{self.block.name}' has no return."
-            hint = "End it with a line such as 'return attend(q, k, v, mask)'."
-            self.report.add("no-return", message, end, "expected a return below this line", hint)
+            self._no_return()
         return output
+
+    def _no_return(self) -> None:
+        line, column = self.block.span.end_line, self.block.span.end_column
+        message = f"The block '{self.block.name}' has no return."
+        hint = "End it with a line such as 'return attend(q, k, v, mask)'."
+        label = "expected a return below this line"
+        self.report.add("no-return", message, Span(line, column, line, column + 1), label, hint)
 
     def _declare(self, node: Declaration) -> None:
         kind = KINDS[node.kind]

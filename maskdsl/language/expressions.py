@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -110,6 +111,8 @@ class Evaluator:
         [node] = _given(call)
         known = bounds(g.expr)
         label = f"only known to lie in [{known.low:g}, {known.high:g}]"
+        if math.isinf(known.low) and math.isinf(known.high):
+            label = "can be any number"
         related: tuple[Related, ...] = ()
         hint = f"Write '{to_text(Negative(Call('softplus', (node,))))}', or state ranges of inputs such as '<= 0'."
         if known.low >= 0:

@@ -91,7 +91,7 @@ def join(node: Binary, left: Mask, right: Mask, report: Report) -> Mask | None:
 def _times(node: Binary, left: Mask, right: Mask, report: Report) -> Mask | None:
     if not multiplies(left, right):
         words = {Valued.DIAGONAL: "diagonal", Valued.OPERATOR: "operator-valued"}
-        label = f"{words[valued(right)]}, and the left side is {words[valued(left)]}"
+        label = f"{words[valued(right)]}, the left one is {words[valued(left)]}"
         message = "'*' multiplies entry by entry, and at least one of its masks must be number-valued."
         hint = "Compose the summands with '@' instead, then add."
         if is_path(left) and is_path(right):

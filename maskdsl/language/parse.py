@@ -93,6 +93,7 @@ class _Run:
             mistake = self._mistake(line, opens)
             if mistake:
                 self.words.update(*(re.findall(r"\w+", token) for token in line))
+                self.words |= {"return" for token in line if token.type == "OPEN_TEXT"}  # it may be in there
                 if not (outside and stray):
                     self.diagnostics.append(mistake)
             stray = outside and mistake is not None

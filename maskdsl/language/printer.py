@@ -99,7 +99,7 @@ def _bound(value: float) -> str:
 def _docstring(doc: str) -> str:
     quotes = '"""'
     text = doc.replace("\\", "\\\\").replace(quotes, '\\"\\"\\"')
-    if "\n" not in text:
-        return quotes + (text[:-1] + '\\"' if text.endswith('"') else text) + quotes
+    if "\n" not in text and not text.endswith('"'):
+        return quotes + text + quotes
     lines = [_INDENT + line if line else "" for line in text.split("\n")]
     return "\n".join([quotes, *lines, _INDENT + quotes])

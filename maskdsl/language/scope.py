@@ -90,7 +90,7 @@ class Scope:
             message, hint = f"'{name}' is a function.", f"Call it, as in '{name}(...)'."
             self._report.add("not-called", message, node.span, "expected its arguments", hint)
         elif name in KINDS:
-            message, hint = f"'{name}' is a kind, not an expression.", f"Declare an input as in 'x : {name}'."
+            message, hint = f"'{name}' is a kind, not an expression.", f"Declare an input with ':', as in 'x : {name}'."
             self._report.add("kind-as-expression", message, node.span, "expected an expression", hint)
         else:
             near = closest(name, [*self.all, *MASK_NAMES, *DIMENSIONS])

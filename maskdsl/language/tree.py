@@ -98,9 +98,6 @@ class TreeReader:
             self._mistake("unknown-kind", f"Unknown kind '{kind}'.", span_of(kind), "not a kind of input", hint)
             self.words |= {name.name for name in names}
             return None
-        if given.low is not None and given.high is not None and given.low > given.high:
-            hint = f"Write 'in [{given.high:g}, {given.low:g}]'."
-            self._mistake("empty-range", "The range is empty.", given.span, "no number lies in it", hint)
         return Declaration(names, str(kind), given, span=_span(tree))
 
     def _range(self, tree: Tree[Token]) -> Range:
@@ -110,6 +107,10 @@ class TreeReader:
                 return Range(low, None, span=_span(tree))
             case "at_most", [high]:
                 return Range(None, high, span=_span(tree))
+            case "between", [low, high] if low > high:
+                hint = f"Write 'in [{high:g}, {low:g}]'."
+                self._mistake("empty-range", "The range is empty.", _span(tree), "no number lies in it", hint)
+                return Range(span=_span(tree))
             case "between", [low, high]:
                 return Range(low, high, span=_span(tree))
         raise AssertionError(tree.data)
@@ -127,6 +128,7 @@ class TreeReader:
             label = "reserved, as in Python"
             hint = f"Choose another name, for example '{token}_'."
             self._mistake("reserved-name", f"'{token}' cannot be a name.", span_of(token), label, hint)
+            self.words.add(str(token))
         return str(token)
 
     def _expression(self, node: Branch) -> Expression:
@@ -144,23 +146,26 @@ class TreeReader:
             case "binary", [left, Token() as operator, right]:
                 return Binary(str(operator), self._expression(left), self._expression(right), span=span)
             case "call", [Token() as function, *arguments]:
-                return self._call(function, arguments, span)
+                return self._call(node, function, arguments)
         raise AssertionError(node.data)
 
-    def _call(self, function: Token, given: list[Branch], span: Span) -> Call:
+    def _call(self, tree: Tree[Token], function: Token, given: list[Branch]) -> Expression:
         arguments: list[Expression] = []
         keywords: list[Keyword] = []
         for argument in given:
             match argument:
                 case Tree(data="keyword", children=[Token() as name, value]):
                     keywords.append(Keyword(str(name), self._expression(value), span=_span(argument)))
+                case Tree() if keywords:
+                    message = "An argument without a name stands after one with a name."
+                    hint = "Put the arguments without a name first."
+                    self._mistake("argument-order", message, _span(argument), "not named", hint)
+                    # Which argument is which is unknown, so nothing is known about the call and what it uses.
+                    self.words |= {str(token) for token in tree.scan_values(lambda leaf: isinstance(leaf, Token))}
+                    return Name(str(function), span=_span(tree))
                 case _:
                     arguments.append(self._expression(argument))
-                    if keywords:
-                        message = "An argument without a name stands after one with a name."
-                        hint = "Put the arguments without a name first."
-                        self._mistake("argument-order", message, arguments[-1].span, "not named", hint)
-        return Call(str(function), tuple(arguments), tuple(keywords), span=span)
+        return Call(str(function), tuple(arguments), tuple(keywords), span=_span(tree))
 
     def _number(self, digits: Token) -> int | float:
         if math.isinf(float(digits)):

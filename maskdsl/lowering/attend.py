@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import sympy
 
 from maskdsl.chunk import ops
@@ -13,7 +15,7 @@ from maskdsl.lowering.timeline import Vector, timeline
 from maskdsl.mask.nodes import Kind, Scalar
 from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term
 from maskdsl.mask.normalize import normalize
-from maskdsl.mask.scalars import multiply
+from maskdsl.mask.scalars import ONE, multiply
 from maskdsl.mask.text import term_text
 from maskdsl.spec import Attend
 
@@ -23,18 +25,29 @@ _SMALLEST_LOG = -1e4
 
 def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: str, chunk: int | None) -> str:
     """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
-    outputs = []
+    total = sympy.S.Zero
     for term in normalize(node.mask).terms:
         emit.builder.origin = term_text(term)
-        size = chunk_size(term, chunk)
-        outputs.append(TermLowering(emit, expressions, term, size).output(node))
+        term, weight = _without_flat_hierarchy(term)
+        part = TermLowering(emit, expressions, term, chunk_size(term, chunk)).output(node)
+        total += emit.ref(part) * _row_factor(emit, expressions, weight)
     emit.builder.origin = "attend"
-    total = sympy.Add(*(emit.ref(o) for o in outputs))
-    scale = expressions.value(node.scale, "scale")
-    if emit.type(scale) != ("1", "1", "1"):
-        scale = emit(ops.Align((*emit.type(scale), "1")), scale, name="scale")
-        return emit.map(total * emit.ref(scale), TOKEN_HEADS, name)
-    return emit.map(total * node.scale.expr, TOKEN_HEADS, name)
+    return emit.map(total * _row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
+
+
+def _without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
+    """A hierarchy that weighs all levels alike scales rows: the term without it, and the factor of its rows."""
+    if term.hierarchy is None or term.hierarchy.lam.kind is Kind.LEVEL:
+        return term, ONE
+    return dataclasses.replace(term, hierarchy=None), term.hierarchy.lam
+
+
+def _row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
+    """A factor a token and head beside [B, T, H, V]."""
+    if factor.kind is Kind.CONST:
+        return factor.expr
+    value = expressions.value(factor, "factor")
+    return emit.ref(emit(ops.Align((*emit.type(value), "1")), value, name="factor"))
 
 
 class TermLowering:
@@ -62,7 +75,7 @@ class TermLowering:
                 case RankOne(a, b, coefficient):
                     weighted = Scalar(multiply(coefficient, a).expr, a.kind)
                     reflections.append(Reflection(self._vector(weighted, "a"), self._vector(b, "b"), len(decays)))
-        time = timeline(self.emit, self.size, self.emit.match(CHUNK_HEADS, *decays))
+        time = timeline(self.emit, self.size, decays)
         return block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
 
     def _gate(self, g: Scalar) -> str:
@@ -128,10 +141,5 @@ class TermLowering:
         return self.emit.map(self.emit.ref(pulled) * self.emit.ref(previous), CHUNK_HEADS, "pulled_past")
 
     def _weights(self, hierarchy: Hierarchy) -> str:
-        """Level weights at chunk level, [B, H, N, C, L]; one weight for all levels is spread over them."""
-        value = self.expressions.value(hierarchy.lam, "lam")
-        if len(self.emit.type(value)) == 3:
-            value = self.emit(ops.Align((*self.emit.type(value), "1")), value, name="lam_level")
-        batch, _, head, _ = self.emit.type(value)
-        value = self.emit(ops.Expand((batch, "T", head, "L")), value, name="lam_levels")
-        return self.emit.chunk(value, self.size)
+        """Level weights at chunk level, [B, H, N, C, L]."""
+        return self.emit.chunk(self.expressions.value(hierarchy.lam, "lam"), self.size)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sympy
 
+from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Builder
 from maskdsl.scalar.symbols import symbol
@@ -52,6 +55,15 @@ class Emitter:
         return tuple(
             self(ops.Repeat(heads), v, name=f"{v}_heads") if self.type(v)[heads].startswith("H/") else v for v in values
         )
+
+    def weave(self, dim: int, parts: Sequence[str]) -> str:
+        """Values at chunk level interleaved along an axis, broadcast to one type first."""
+        if len(parts) == 1:
+            return parts[0]
+        parts = self.match(CHUNK_HEADS, *parts)
+        axes = ax.join(*(self.type(part) for part in parts))
+        whole = [p if self.type(p) == axes else self(ops.Expand(axes), p, name=f"{p}_whole") for p in parts]
+        return self(ops.Weave(dim), *whole, name=f"{parts[0]}_woven")
 
     def dot(self, x: str, y: str, name: str, *, tx: bool = False, ty: bool = False) -> str:
         """The matrix product at chunk level."""

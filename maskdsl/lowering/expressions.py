@@ -10,6 +10,7 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.lowering.emit import TOKEN_HEADS, Emitter
 from maskdsl.mask.nodes import Kind, Scalar
+from maskdsl.scalar.simplify import simplify
 from maskdsl.spec import Input, L2Norm
 
 X0, X1 = ops.argument(0), ops.argument(1)
@@ -47,7 +48,7 @@ class Expressions:
                 if feature and not self.features[symbol.name]:
                     value = self.emit(ops.Align((*self.emit.type(value), "1")), value, name=f"{value}_wide")
                 bindings[symbol] = self.emit.ref(value)
-        return self.emit.map(scalar.expr.xreplace(bindings), TOKEN_HEADS, name)
+        return self.emit.map(simplify(scalar.expr).xreplace(bindings), TOKEN_HEADS, name)
 
     def split(self, vector: Scalar) -> tuple[Scalar, Scalar]:
         """A K vector as (coefficient, vector): factors that no channel changes stand apart, so that dots are shared."""

@@ -51,18 +51,11 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
     if not reflections:
         return Block(scores, pulled, pushed, time.total())
 
-    system = _weave(
-        emit,
-        3,
-        [
-            _weave(emit, 4, [_interaction(time, reflections, j, i) for i in range(len(reflections))])
-            for j in range(len(reflections))
-        ],
-    )
-    reads = _weave(emit, 3, [time.pairs(r.b, r.point, k, end, -1, "reads") for r in reflections])
-    answers = _weave(emit, 4, [time.pairs(q, end, r.a, r.point, 0, "answers") for r in reflections])
-    entering = _weave(emit, 3, [time.pulled(r.b, r.point, "entering") for r in reflections])
-    leaving = _weave(emit, 3, [time.pushed(r.a, r.point, "leaving") for r in reflections])
+    system = emit.weave(3, [_reads_of(emit, time, reflections, reader) for reader in range(len(reflections))])
+    reads = emit.weave(3, [time.pairs(r.b, r.point, k, end, -1, "reads") for r in reflections])
+    answers = emit.weave(4, [time.pairs(q, end, r.a, r.point, 0, "answers") for r in reflections])
+    entering = emit.weave(3, [time.pulled(r.b, r.point, "entering") for r in reflections])
+    leaving = emit.weave(3, [time.pushed(r.a, r.point, "leaving") for r in reflections])
 
     inverse = emit(ops.Inverse(), system, name="inverse")
     written = emit.dot(inverse, reads, "written")
@@ -77,14 +70,11 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
     )
 
 
-def _interaction(time: Timeline, reflections: Sequence[Reflection], reader: int, source: int) -> str:
-    """What step `reader` of a position reads of step `source`: earlier positions', and its own if that acts before."""
-    b, a = reflections[reader], reflections[source]
-    return time.pairs(b.b, b.point, a.a, a.point, 0 if source < reader else -1, "system")
-
-
-def _weave(emit: Emitter, dim: int, parts: list[str]) -> str:
-    if len(parts) == 1:
-        return parts[0]
-    parts = list(emit.match(CHUNK_HEADS, *parts))
-    return emit(ops.Weave(dim), *parts, name=parts[0])
+def _reads_of(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], reader: int) -> str:
+    """What step `reader` of a position reads of all steps: earlier positions', and its own that act before it."""
+    b = reflections[reader]
+    columns = [
+        time.pairs(b.b, b.point, a.a, a.point, 0 if source < reader else -1, "system")
+        for source, a in enumerate(reflections)
+    ]
+    return emit.weave(4, columns)

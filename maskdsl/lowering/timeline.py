@@ -138,6 +138,6 @@ def timeline(emit: Emitter, size: int, decays: Sequence[str]) -> Timeline:
     """The timeline of a path whose decays, in order, are these values at chunk level (all numbers or all diagonals)."""
     if not decays:
         return Timeline(emit, size)
-    g = emit(ops.Weave(3), *decays, name="gates") if len(decays) > 1 else decays[0]
+    g = emit.weave(3, decays)
     kind = DiagonalTimeline if len(emit.type(g)) == 5 else NumberTimeline
     return kind(emit, size, g, len(decays))

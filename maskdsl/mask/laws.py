@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from maskdsl.mask.nodes import Causal, Compose, Delta, Fenwick, Mask, Plus, Semiseparable, Times, Window
+from maskdsl.mask.nodes import Causal, Compose, Delta, Fenwick, Mask, Plus, Rank1, Semiseparable, Times, Window
 from maskdsl.mask.properties import Operator, chain, is_number_valued, is_path, nest
-from maskdsl.mask.scalars import add, equals, multiply
+from maskdsl.mask.scalars import ONE, add, equals, multiply, negate
 
 Law = Callable[[Mask], Mask | None]
 
@@ -113,6 +113,11 @@ def delta_of_zero(mask: Mask) -> Mask | None:
     return Causal() if isinstance(mask, Delta) and equals(mask.beta, 0) else None
 
 
+def rank1_of_one_vector(mask: Mask) -> Mask | None:
+    """rank1(a, a) = delta(a, -1)."""
+    return Delta(mask.a, negate(ONE)) if isinstance(mask, Rank1) and mask.a == mask.b else None
+
+
 def fenwick_of_ones(mask: Mask) -> Mask | None:
     """Fenwick with all weights 1 is causal."""
     return Causal() if isinstance(mask, Fenwick) and equals(mask.lam, 1) else None
@@ -157,6 +162,7 @@ LAWS: dict[str, Law] = {
         times_distributes,
         causal_is_neutral,
         delta_of_zero,
+        rank1_of_one_vector,
         fenwick_of_ones,
         operators_associate,
         times_commutes,

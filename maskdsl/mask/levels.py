@@ -23,11 +23,11 @@ def level(t: int, s: int, base: int = 2, admissibility: Admissibility = "weak") 
 
 def _strong(t: int, s: int) -> int:
     while t != s:
-        l = t.bit_length() - 1
-        w = 1 << max(l - 1, 0)
-        r = t - (1 << l)
+        digit = t.bit_length() - 1
+        w = 1 << max(digit - 1, 0)
+        r = t - (1 << digit)
         if s < w or (s < 2 * w and r >= w):
-            return l + 1
+            return digit + 1
         shift = w if s < 2 * w else 2 * w
         t, s = t - shift, s - shift
     return 0

@@ -43,6 +43,14 @@ class ScalarPrinter(StrPrinter):
     def _print_Float(self, expr: sympy.Float) -> str:
         return repr(float(expr))
 
+    def _print_Exp1(self, expr: sympy.Expr) -> str:
+        return self.call(sympy.exp(1, evaluate=False), (sympy.S.One,))
+
+    def _print_NaN(self, expr: sympy.Expr) -> str:
+        raise ValueError(f"'{expr}' is no real number: a constant divides by zero or leaves a function's domain.")
+
+    _print_ComplexInfinity = _print_Infinity = _print_NegativeInfinity = _print_ImaginaryUnit = _print_NaN
+
     def _print_Function(self, expr: Any) -> str:
         return self.call(expr, expr.args)
 
@@ -95,19 +103,17 @@ class DslPrinter(ScalarPrinter):
     def _print_Mul(self, expr: sympy.Mul) -> str:
         # sympy distributes a number over the sum next to it: keep the two apart.
         coefficient, rest = expr.as_coeff_Mul()
+        if coefficient == 1:
+            return str(super()._print_Mul(expr))
         sign, coefficient = ("-", -coefficient) if coefficient < 0 else ("", coefficient)
-        text = (
-            self.parenthesize(rest, PRECEDENCE["Mul"], strict=True)
-            if coefficient != 1 or sign
-            else super()._print_Mul(rest)
-        )
-        if (sign or coefficient != 1) and rest.is_Mul and text.startswith("("):
+        text = self.parenthesize(rest, PRECEDENCE["Mul"], strict=True)
+        if rest.is_Mul and text.startswith("("):
             text = f"({text})"
-        numerator, denominator = (coefficient.p, coefficient.q) if coefficient.is_Rational else (coefficient, 1)
+        numerator, denominator = coefficient.as_numer_denom()
         if numerator != 1:
             number = self._print(numerator)
             text = number + text[1:] if text.startswith("1/") else f"{number}*{text}"
-        return sign + (f"{text}/{denominator}" if denominator != 1 else text)
+        return f"{sign}{text}" if denominator == 1 else f"{sign}{text}/{denominator}"
 
 
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -145,7 +145,7 @@ def _steps(evaluator: Evaluator, expression: Expression) -> Iterator[Tensor]:
         case Binary("@" | "*", left, right):
             pairs = zip(_steps(evaluator, left), _steps(evaluator, right), strict=True)
             return (_compose(x, y) for x, y in pairs)
-        case Name("causal") | Call("causal"):
+        case Name("causal"):
             batch, length, heads = evaluator.shape
             return iter(torch.ones(batch, heads, length, dtype=evaluator.dtype, device=evaluator.device).split(1, 2))
         case Call("semiseparable"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby
 from typing import Self, cast
 
@@ -48,7 +48,7 @@ def _products(evaluator: Evaluator, expression: Expression) -> list[_Product]:
             return _products(evaluator, left) + _products(evaluator, right)
         case Binary("*" | "@", left, right):
             return [x * y for x in _products(evaluator, left) for y in _products(evaluator, right)]
-        case Name("causal") | Call("causal"):
+        case Name("causal"):
             return [_Product()]
         case Call("fenwick"):
             return [_Product(hierarchies=(mask,))]
@@ -62,7 +62,7 @@ def _products(evaluator: Evaluator, expression: Expression) -> list[_Product]:
 def _attend(evaluator: Evaluator, call: Call) -> Value:
     given = arguments(call, ATTEND)
     q, k, v = (evaluator.full(given[name]) for name in ("q", "k", "v"))
-    output = sum(_run(evaluator, term, q, k, v) for term in _products(evaluator, given["mask"]))
+    output = reduce(torch.add, (_run(evaluator, term, q, k, v) for term in _products(evaluator, given["mask"])))
     if "scale" in given:
         output = output * evaluator.value(given["scale"]).tensor
     return Value(output, "V")
@@ -76,8 +76,8 @@ def _run(evaluator: Evaluator, term: _Product, q: Tensor, k: Tensor, v: Tensor) 
 
     def segment(memory: _Memory, start: int, *streams: _Stream) -> tuple[_Memory, Tensor]:
         outputs = []
-        for t, (token, *steps) in enumerate(zip(*(stream.tokens() for stream in streams), strict=True), start):
-            for step in steps:
+        for t, (token, *moves) in enumerate(zip(*(stream.tokens() for stream in streams), strict=True), start):
+            for step in moves:
                 memory = memory.advance(step)
             memory = memory.push(t, token.key, token.value)
             outputs.append(memory.read(t, token.query, token.lam))

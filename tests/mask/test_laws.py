@@ -23,13 +23,13 @@ from maskdsl.mask.nodes import (
 g, h = scalar("g", Kind.TOKEN), scalar("h", Kind.TOKEN)
 head = scalar("head", Kind.HEAD)
 c, d = scalar("c", Kind.CHANNEL), scalar("d", Kind.HEAD_CHANNEL)
-k, l = scalar("k", Kind.KEY), scalar("l", Kind.KEY)
+k, j = scalar("k", Kind.KEY), scalar("j", Kind.KEY)
 lam, mu = scalar("lam", Kind.LEVEL), scalar("mu", Kind.LEVEL)
 zero, one = (Scalar(sympy.Integer(n), Kind.CONST) for n in (0, 1))
 float_one = Scalar(sympy.Float(1.0), Kind.CONST)
 
 G, H, HEAD, C, D = map(Semiseparable, (g, h, head, c, d))
-DELTA, RANK1 = Delta(k, h), Rank1(k, l)
+DELTA, RANK1 = Delta(k, h), Rank1(k, j)
 F, FM, W = Fenwick(lam), Fenwick(mu), Window(3)
 
 
@@ -73,6 +73,7 @@ CASES = [
     ("windows-multiply", Times(Times(Window(1), G), Window(4)), Times(Window(1), G)),
     ("delta-of-zero", Delta(k, zero), Causal()),
     ("delta-of-zero", Delta(k, one), None),
+    ("rank1-of-one-vector", Rank1(k, k), Delta(k, Scalar(sympy.Integer(-1), Kind.CONST))),
     ("fenwick-of-ones", Fenwick(one), Causal()),
     ("fenwick-of-ones", Fenwick(float_one, 3), Causal()),
     ("fenwick-of-ones", Fenwick(g), None),

@@ -223,9 +223,11 @@ def test_gradients_agree(data: st.DataObject, text: str, regime: str) -> None:
         torch.autograd.grad(oracle(built, inputs), list(inputs.values()), cotangent, allow_unused=True)
         for oracle in (dense, recurrent)
     )
+    largest = max(gradient.abs().max().item() for gradient in by_definition if gradient is not None)
     for name, left, right in zip(inputs, by_recurrence, by_definition, strict=True):
         zero = torch.zeros_like(inputs[name])
-        assert_equal_to_scale(zero if left is None else left, zero if right is None else right)
+        # A gradient whose parts cancel is exact to the rounding of its parts only.
+        assert_equal_to_scale(zero if left is None else left, zero if right is None else right, rounding=largest)
 
 
 @pytest.mark.parametrize("length", [64, 65, 129])
@@ -248,7 +250,7 @@ def test_gradients_agree_across_recomputed_segments(length: int) -> None:
         assert_equal_to_scale(left, right)
 
 
-def assert_equal_to_scale(actual: Tensor, expected: Tensor) -> None:
-    """Equal within 1e-10 of the largest number there is."""
-    scale = max(expected.abs().max().item(), 1e-300)
-    torch.testing.assert_close(actual / scale, expected / scale, rtol=0, atol=1e-10)
+def assert_equal_to_scale(actual: Tensor, expected: Tensor, rounding: float = 0.0) -> None:
+    """Equal within 1e-10 of the largest number there is, and what `rounding` numbers of that size may cost."""
+    tolerance = 1e-10 * expected.abs().max().item() + 1e-13 * rounding
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)

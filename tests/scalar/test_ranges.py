@@ -115,7 +115,7 @@ def test_numbers_beyond_floats_are_bounded():
     assert not proves_nonpositive(-(Integer(10) ** 400) * a)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(expressions, points())
 def test_bounds_hold_every_value(expr, point):
     interval = bounds(expr)
