@@ -6,6 +6,8 @@ base-4 hierarchy; the other sees the last 32 tokens only. Nothing but the spec b
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 import maskdsl
@@ -34,7 +36,7 @@ def main() -> None:
     print(attention.explain())
 
     shape = Shape(B=2, T=200, H=4, K=16, V=16, L=5, key_heads=(("q", 2), ("k", 2)))
-    inputs = random_inputs(attention.spec, shape, dtype=torch.float64)
+    inputs: dict[str, Any] = random_inputs(attention.spec, shape, dtype=torch.float64)
     for tensor in inputs.values():
         tensor.requires_grad_()
 

@@ -16,6 +16,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,12 @@ from maskdsl.runtime.sampling import Shape, random_inputs
 
 LENGTH, PAIRS, KEYS, VALUES = 256, 20, 64, 32
 WIDTH, HEADS, KEY, VALUE, LAYERS = 64, 2, 8, 16, 2
-BATCH, STEPS, REPORT, RATE = 16, 350, 50, 6e-3
-PICTURE = Path("mqar.png")
+BATCH, STEPS, REPORT, RATE = 16, 500, 50, 6e-3
+PICTURE = Path(__file__).parent.parent / "build" / "mqar.png"
 
 
 def batch(generator: torch.Generator, size: int = BATCH) -> tuple[Tensor, Tensor]:
-    """Tokens [size, LENGTH] and the value wanted at each, -100 where none is; keys come before values in the vocabulary.
+    """Tokens [size, LENGTH], keys before values in the vocabulary, and the value wanted at each, -100 where none is.
 
     Pairs first; then distractor pairs, their keys none of the sequence's own, with each key at a random place in them.
     """
@@ -76,7 +77,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, WIDTH] to [B, T, WIDTH]."""
         before = F.pad(x, (0, 0, 1, -1))
-        inputs = {
+        inputs: dict[str, Any] = {
             "q": self.query(x).unflatten(-1, (HEADS, KEY)),
             "k": self.key(before + self.now * x).unflatten(-1, (HEADS, KEY)),
             "v": self.value(x).unflatten(-1, (HEADS, VALUE)),
@@ -107,6 +108,11 @@ class Model(nn.Module):
         return self.head(x)
 
 
+def rate_at(step: int) -> float:
+    """The share of the learning rate that a step gets: a short rise, then half a cosine."""
+    return min(1.0, (step + 1) / 50) * (1 + math.cos(math.pi * step / STEPS)) / 2
+
+
 @dataclass
 class Run:
     """One model in training and what was seen of it; both models get the same batches."""
@@ -122,8 +128,7 @@ class Run:
         self.model = Model(self.name)
         self.batches, self.held_out = torch.Generator().manual_seed(1), batch(torch.Generator().manual_seed(2), 64)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
-        warm_up = lambda step: min(1.0, (step + 1) / 50) * (1 + math.cos(math.pi * step / STEPS)) / 2  # noqa: E731
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warm_up)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_at)
 
     def train(self, steps: int) -> float:
         """Train for some steps; the mean loss over them."""
@@ -152,7 +157,9 @@ def check(name: str) -> None:
     """Hold the compiled attention against its definition before anything is trained on it."""
     attention = maskdsl.compile(name)
     shape = Shape(B=1, T=100, H=HEADS, K=KEY, V=VALUE, L=max(1, needed_levels(attention.spec, 100)))
-    inputs = {each: x.requires_grad_() for each, x in random_inputs(attention.spec, shape, dtype=torch.float64).items()}
+    inputs: dict[str, Any] = random_inputs(attention.spec, shape, dtype=torch.float64)
+    for tensor in inputs.values():
+        tensor.requires_grad_()
     output, exact = attention(**inputs), attention.reference(**inputs)
     ones = torch.ones_like(exact)
     pairs = zip(
@@ -178,6 +185,7 @@ def draw(runs: list[Run]) -> None:
     axis.set(xlabel="training step", ylabel="accuracy on held-out questions", ylim=(0, 1), title="Associative recall")
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
+    PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE)
     print(f"wrote {PICTURE}")
 

@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -29,14 +30,14 @@ RUNS = 3
 
 def main() -> None:
     """Print the table."""
-    console = Console()
-    machine = f"{os.cpu_count()} CPU cores, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    title = f"forward + backward, B = 1, H = 8, K = V = 64, float32 ({machine})"
-    table = Table("attention", "T", "compiled, s", "recurrence, s", "ratio", "difference", title=title)
+    console = Console(width=100)
+    console.print("Seconds of forward + backward, B = 1, H = 8, K = V = 64, float32", highlight=False)
+    machine = f"{os.cpu_count()} CPU cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
+    console.print(machine, highlight=False)
+    table = Table("attention", "T", "compiled", "recurrence", "ratio", "largest difference")
     for name in NAMES:
         for row in _rows(name):
             table.add_row(*row)
-        console.print(f"{name} done")
     console.print(table)
 
 
@@ -44,21 +45,21 @@ def _rows(name: str) -> list[tuple[str, ...]]:
     attention = maskdsl.compile(name)
     inputs, longer = _inputs(attention.spec, SHORT), _inputs(attention.spec, LONG)
     compiled, output = _measure(lambda: attention(**inputs), inputs, RUNS)
-    walked, exact = _measure(lambda: recurrent(attention.spec, inputs), inputs, 1)
     at_length, _ = _measure(lambda: attention(**longer), longer, RUNS)
+    walked, exact = _measure(lambda: recurrent(attention.spec, inputs), inputs, 1)
     difference = f"{float((output - exact).abs().max() / exact.abs().max()):.1e}"
     return [
-        (name, str(SHORT), f"{compiled:.3f}", f"{walked:.2f}", f"{walked / compiled:.0f} times faster", difference),
-        (name, str(LONG), f"{at_length:.3f}", "", f"{at_length / compiled:.1f} times T = {SHORT}", ""),
+        (name, str(SHORT), f"{compiled:.3f}", f"{walked:.2f}", f"{walked / compiled:.0f} x faster", difference),
+        (name, str(LONG), f"{at_length:.3f}", "", f"{at_length / compiled:.1f} x T = {SHORT}", ""),
     ]
 
 
-def _inputs(spec: Spec, length: int) -> dict[str, Tensor]:
+def _inputs(spec: Spec, length: int) -> dict[str, Any]:
     shape = Shape(B=1, T=length, H=8, K=64, V=64, L=max(1, needed_levels(spec, length)))
     return {name: tensor.requires_grad_() for name, tensor in random_inputs(spec, shape).items()}
 
 
-def _measure(attention: Callable[[], Tensor], inputs: dict[str, Tensor], runs: int) -> tuple[float, Tensor]:
+def _measure(attention: Callable[[], Tensor], inputs: dict[str, Any], runs: int) -> tuple[float, Tensor]:
     """Seconds of one forward and backward pass, the median of `runs` (after a warm-up if several), and the output."""
     seconds = []
     for _ in range(runs + (runs > 1)):

@@ -76,7 +76,8 @@ def _publish(path: Path, text: str) -> None:
 
 def _load(path: Path) -> ModuleType:
     found = importlib.util.spec_from_file_location(path.stem, path)
-    assert found is not None and found.loader is not None
+    assert found is not None
+    assert found.loader is not None
     loaded = importlib.util.module_from_spec(found)
     found.loader.exec_module(loaded)
     return loaded

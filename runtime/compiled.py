@@ -27,8 +27,8 @@ Oracle = Literal["dense", "recurrent"]
 class Attention:
     """A compiled spec.
 
-    Called with the inputs by name or in declared order it returns o [B, T, H, V], in the dtype that the key and value inputs
-    promote to, with gradients for every input. Computation is in float64 where an input is, else in float32.
+    Called with the inputs by name or in declared order it returns o [B, T, H, V], in the dtype that the key and value
+    inputs promote to, with gradients for every input. Computation is in float64 where an input is, else in float32.
     """
 
     def __init__(self, spec: Spec, backend: Backend = "auto", chunk: int | None = None) -> None:
@@ -42,6 +42,10 @@ class Attention:
     def __repr__(self) -> str:
         return f"<maskdsl attention '{self.spec.name}' ({', '.join(i.name for i in self.spec.inputs)})>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # modules cannot be copied or pickled, and come from the cache again
+        return vars(self) | {"_modules": {}}
+
     def __call__(self, *args: Tensor, check_inputs: bool = False, **kwargs: Tensor) -> Tensor:
         """The output of a call; raises `CallError` naming the input that is wrong.
 
@@ -54,7 +58,7 @@ class Attention:
         return apply(self._module(signature), given, bound.tensors, _result_dtype(self.spec, bound))
 
     def reference(self, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
-        """The output in float64 by an oracle: `dense` builds M[t, s], `recurrent` goes token by token. Differentiable."""
+        """The output in float64 by an oracle, differentiable: `dense` builds M[t, s], `recurrent` goes token by token."""
         if oracle not in get_args(Oracle):
             raise ValueError(f"Unknown oracle '{oracle}': choose 'dense' or 'recurrent'.")
         tensors = bind(self.spec, args, kwargs).tensors

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -11,15 +11,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from maskdsl.chunk.axes import ratio
+from maskdsl.runtime.blocks import Block, blocks
+from maskdsl.runtime.precision import exact
+
 Sizes = tuple[int, int, int, int, int, int]
 """B, T, H, K, V, L; 0 for a dimension that no input has."""
+
+OUTPUT = ("B", "T", "H", "V")
 
 
 def apply(module: ModuleType, sizes: Sizes, tensors: Mapping[str, Tensor], result: torch.dtype) -> Tensor:
     """The output of a generated module, differentiable once in every input.
 
-    It computes in float64 if an input has it, else in float32, whatever autocast says; the output has dtype `result`, each gradient
-    that of its input.
+    It computes in float64 if an input has it, else in float32, whatever autocast says; the output has dtype `result`, each
+    gradient that of its input.
     """
     return _Attention.apply(module, sizes, result, tuple(tensors), *tensors.values())
 
@@ -29,38 +35,72 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, module: ModuleType, sizes: Sizes, result: torch.dtype, names: tuple[str, ...], *tensors: Tensor
     ) -> Tensor:
-        ctx.module, ctx.sizes, ctx.names = module, sizes, names
         given = dict(zip(names, tensors, strict=True))
-        with _exact(tensors[0].device):
-            output, stored = module.forward(sizes, **_computable(given, module.FORWARD))
-        ctx.save_for_backward(*tensors, *stored)
-        return output.to(result)
+        call = _Call(module, sizes, given)
+        output = torch.empty(sizes[:3] + sizes[4:5], dtype=result, device=tensors[0].device)
+        kept: list[Tensor] = []
+        with exact(output.device):
+            for block in call.blocks():
+                part, stored = module.forward(call.sizes_of(block), **call.arguments(block, module.FORWARD, given))
+                block.of(output, OUTPUT).copy_(part)
+                kept += stored
+        ctx.call, ctx.names = (module, sizes), names
+        ctx.save_for_backward(*tensors, *kept)
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        module, saved = ctx.module, ctx.saved_tensors
-        tensors = saved[: len(ctx.names)]
-        known = dict(zip((*ctx.names, *module.STORED), saved, strict=True)) | {"d_o": gradient}
-        with _exact(gradient.device):
-            gradients = module.backward(ctx.sizes, **_computable(known, module.BACKWARD))
-        return (None, None, None, None, *(g.to(x.dtype) for g, x in zip(gradients, tensors, strict=True)))
+        (module, sizes), count = ctx.call, len(ctx.names)
+        saved = ctx.saved_tensors  # once only: checkpointing unpacks each tensor a single time
+        given, kept = dict(zip(ctx.names, saved, strict=False)), saved[count:]
+        call = _Call(module, sizes, given)
+        gradients = [torch.zeros_like(x, dtype=call.dtype) for x in given.values()]
+        with exact(gradient.device):
+            for number, block in enumerate(call.blocks()):
+                first = number * len(module.STORED)
+                stored = dict(zip(module.STORED, kept[first : first + len(module.STORED)], strict=True))
+                arguments = call.arguments(block, module.BACKWARD, given | {"d_o": gradient}, stored)
+                parts = module.backward(call.sizes_of(block), **arguments)
+                for name, whole, part in zip(ctx.names, gradients, parts, strict=True):
+                    # parameters have no batch axis: their gradients add up over the batch rows
+                    block.of(whole, module.AXES[name]).add_(part)
+        return (None, None, None, None, *(g.to(x.dtype) for g, x in zip(gradients, given.values(), strict=True)))
 
 
-def _computable(tensors: Mapping[str, Tensor], parameters: Mapping[str, str]) -> dict[str, Tensor]:
-    """The arguments of a generated function (parameter: name), in the dtype that it computes in."""
-    wide = any(x.dtype == torch.float64 for x in tensors.values())
-    dtype = torch.float64 if wide else torch.float32
-    return {parameter: tensors[name].to(dtype) for parameter, name in parameters.items()}
+class _Call:
+    """One call of a generated module: how it is divided, and in what precision it computes."""
 
+    def __init__(self, module: ModuleType, sizes: Sizes, tensors: Mapping[str, Tensor]) -> None:
+        self.axes = {**module.AXES, "d_o": OUTPUT}
+        self.sizes = sizes
+        wide = any(x.dtype == torch.float64 for x in tensors.values())
+        self.dtype = torch.float64 if wide else torch.float32
+        self.divided = module.BY_BLOCK and next(iter(tensors.values())).device.type == "cpu"
 
-@contextmanager
-def _exact(device: torch.device) -> Iterator[None]:
-    """Neither autocast nor TF32 inside."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.autocast(device_type=device.type, enabled=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+    def blocks(self) -> Iterator[Block]:
+        """The blocks, in order."""
+        batch, length, heads, key, value, _ = self.sizes
+        if not self.divided:
+            return iter([Block(slice(0, batch), slice(0, heads))])
+        shared = math.lcm(*(ratio(axis) for axes in self.axes.values() for axis in axes))
+        return blocks(batch, length, heads, max(key, value), shared)
+
+    def sizes_of(self, block: Block) -> Sizes:
+        """The sizes of a block."""
+        _, length, _, key, value, levels = self.sizes
+        rows, heads = block.batch.stop - block.batch.start, block.heads.stop - block.heads.start
+        return rows, length, heads, key, value, levels
+
+    def arguments(
+        self,
+        block: Block,
+        parameters: Mapping[str, str],
+        tensors: Mapping[str, Tensor],
+        stored: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """What a generated function is called with on a block (`parameters`: parameter to name)."""
+        found = dict(stored or {})
+        for name in set(parameters.values()) - found.keys():
+            found[name] = block.of(tensors[name], self.axes[name]).to(self.dtype)
+        return {parameter: found[name] for parameter, name in parameters.items()}

@@ -66,13 +66,13 @@ def diagonal_block(x: Tensor, half: int, row: int, column: int) -> Tensor:
 def select(lam: Tensor, base: int, admissibility: Admissibility) -> Tensor:
     """W[c, s] = lam[c, level(c, s)] for s <= c, zero elsewhere."""
     size = lam.shape[-2]
-    table = _inside(size, base, admissibility, lam.device)
+    table = _inside(size, lam.shape[-1], base, admissibility, lam.device)
     return lam.gather(-1, table.expand(*lam.shape[:-2], size, size)).tril_()
 
 
 def select_adjoint(dw: Tensor, levels: int, base: int, admissibility: Admissibility) -> Tensor:
     """dW -> dlam [.., C, L]."""
-    return one_hot_sum(dw.tril(), _inside(dw.shape[-2], base, admissibility, dw.device), levels)
+    return one_hot_sum(dw.tril(), _inside(dw.shape[-2], levels, base, admissibility, dw.device), levels)
 
 
 def one_hot_sum(x: Tensor, table: Tensor, levels: int) -> Tensor:
@@ -85,7 +85,7 @@ def one_hot_sum(x: Tensor, table: Tensor, levels: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _inside(size: int, base: int, admissibility: Admissibility, device: torch.device) -> Tensor:
-    """level(c, s) inside a chunk, [C, C]; 0 above the diagonal."""
+def _inside(size: int, levels: int, base: int, admissibility: Admissibility, device: torch.device) -> Tensor:
+    """level(c, s) inside a chunk, [C, C]; 0 above the diagonal. Levels beyond those given are those of padding."""
     rows = [[level(c, min(s, c), base, admissibility) for s in range(size)] for c in range(size)]
-    return torch.tensor(rows, device=device)
+    return torch.tensor(rows, device=device).clamp(max=levels - 1)

@@ -1,94 +1,101 @@
-"""The walk over a hierarchy: what every chunk reads of the blocks before it."""
+"""The walk over a hierarchy: what every chunk reads of the blocks before it.
+
+Queries are pulled back over each block that they have read. Where operators are numbers that is a factor on the weight of
+a row, and the queries themselves stay as they are.
+"""
 
 from __future__ import annotations
-
-import functools
 
 import torch
 from torch import Tensor
 
 from maskdsl.codegen.torch_ops.operators import pull, pull_adjoint, pull_outer, reduce_to
-from maskdsl.codegen.torch_ops.tree import level_starts
-from maskdsl.mask.levels import Admissibility, level
-
-Reads = tuple[tuple[int, Tensor, Tensor], ...]
-"""Reads of a hierarchy, nearest first: (level, rows [M, n] of chunks that read together, nodes [M] that they read)."""
-
-
-@functools.lru_cache(maxsize=64)
-def _reads(chunks: int, size: int, base: int, admissibility: Admissibility, device: torch.device) -> Reads:
-    starts = level_starts(chunks, base)
-    inside = level(size - 1, 0, base, admissibility)
-    groups: list[tuple[int, int, dict[int, list[int]]]] = []
-    for p in range(len(starts) - 1):
-        slots = base - 1 if admissibility == "weak" else 2
-        for slot in range(slots):
-            readers: dict[int, list[int]] = {}
-            for n in range(chunks):
-                node = _read(n, p, slot, base, admissibility)
-                if node is not None:
-                    readers.setdefault(node, []).append(n)
-            groups.append((p, inside + p + (1 if admissibility == "weak" else 2), readers))
-    reads = []
-    for p, weight, readers in groups:
-        for width in sorted({len(rows) for rows in readers.values()}):
-            same = {node: rows for node, rows in readers.items() if len(rows) == width}
-            rows = torch.tensor(list(same.values()), device=device)
-            reads.append((weight, rows, torch.tensor(list(same), device=device) + starts[p]))
-    return tuple(reads)
-
-
-def _read(n: int, p: int, slot: int, base: int, admissibility: Admissibility) -> int | None:
-    """The block of base**p chunks that chunk n reads in a slot of level p, slots nearest first; None for none."""
-    if admissibility == "weak":
-        # the left siblings of the block that n is in
-        own = n // base**p
-        return own - 1 - slot if own % base > slot else None
-    # the parent's left neighbour: its right child where n is in the right half of its parent, and its left child
-    parent = n >> (p + 1)
-    right = (n >> p) & 1
-    if parent == 0 or (slot == 0 and not right):
-        return None
-    return 2 * (parent - 1) + (1 - slot)
+from maskdsl.codegen.torch_ops.reads import Read, reads
+from maskdsl.mask.levels import Admissibility
 
 
 def walk(r: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, base: int, admissibility: Admissibility) -> Tensor:
-    """The reads of every chunk, level by level: o += lam[level] * (R @ H), then R = R @ A."""
+    """o += lam[level] * (R @ H), then R = R @ A, for every block that a chunk reads, nearest first."""
     shape = torch.broadcast_shapes(r.shape[:2], eh.shape[:2], lam.shape[:2])
-    count, size = r.shape[2:4]
-    out = r.new_zeros(*shape, count, size, eh.shape[-1])
-    r = r.clone()
-    for weight, rows, nodes in _reads(count, size, base, admissibility, r.device):
-        queries = r[:, :, rows].flatten(3, 4)
-        read = (queries @ eh[:, :, nodes]).unflatten(3, (-1, size))
-        out[:, :, rows] += lam[:, :, rows, :, weight, None] * read
-        r[:, :, rows] = pull(queries, ea[:, :, nodes]).unflatten(3, (-1, size))
+    out = r.new_zeros(*shape, *r.shape[2:4], eh.shape[-1])
+    numbers = _are_numbers(ea)
+    factor = r.new_ones(*shape, *r.shape[2:4])
+    queries = r.expand(*shape, *r.shape[2:]) if numbers else r.expand(*shape, *r.shape[2:]).clone()
+    for read in reads(*r.shape[2:4], base, admissibility):
+        rows, a, h = read.rows(queries), read.nodes(ea), read.nodes(eh)
+        weight = read.rows(lam[..., read.weight])
+        if numbers:
+            weight = weight * read.rows(factor)
+            read.rows(factor).mul_(a[..., 0])
+        read.rows(out).addcmul_(weight[..., None], rows @ h)
+        if not numbers:
+            rows.copy_(pull(rows, a))
     return out
 
 
 def walk_adjoint(
     do: Tensor, r: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, base: int, admissibility: Admissibility
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """do -> dR, dEA, dEH, dlam; the pulled queries are formed again."""
-    count, size = r.shape[2:4]
-    reads = _reads(count, size, base, admissibility, r.device)
-    pulled, current = [], r.clone()
-    for _, rows, nodes in reads:
-        queries = current[:, :, rows].flatten(3, 4)
-        pulled.append(queries)
-        current[:, :, rows] = pull(queries, ea[:, :, nodes]).unflatten(3, (-1, size))
-    dr = torch.zeros_like(r)
+    """do -> dR, dEA, dEH, dlam; what was pulled back is formed again."""
+    adjoint = _numbers_adjoint if _are_numbers(ea) else _vectors_adjoint
+    shape = torch.broadcast_shapes(r.shape[:2], eh.shape[:2], lam.shape[:2])
+    dr, dea, deh, dlam = adjoint(
+        do, r.expand(*shape, *r.shape[2:]), ea, eh, lam, reads(*r.shape[2:4], base, admissibility)
+    )
+    return reduce_to(dr, r), dea, deh, dlam
+
+
+def _are_numbers(operators: Tensor) -> bool:
+    return operators.shape[-2] == operators.shape[-1] == 1
+
+
+def _numbers_adjoint(
+    do: Tensor, r: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, all_reads: tuple[Read, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    factor = r.new_ones(r.shape[:4])
+    factors = []
+    for read in all_reads:
+        rows = read.rows(factor)
+        factors.append(rows.clone())
+        rows.mul_(read.nodes(ea)[..., 0])
+    dr, d_factor = r.new_zeros(r.shape), torch.zeros_like(factor)
     dea, deh, dlam = torch.zeros_like(ea), torch.zeros_like(eh), torch.zeros_like(lam)
-    for (weight, rows, nodes), queries in zip(reversed(reads), reversed(pulled), strict=True):
-        a, h = ea[:, :, nodes], eh[:, :, nodes]
-        d_read = do[:, :, rows].flatten(3, 4)
-        dlam[:, :, rows, :, weight] += reduce_to(
-            ((queries @ h) * d_read).sum(-1).unflatten(3, (-1, size)), lam[:, :, rows, :, 0]
-        )
-        d_read = d_read * lam[:, :, rows, :, weight].flatten(3, 4)[..., None]
-        d_next = dr[:, :, rows].flatten(3, 4)
-        deh[:, :, nodes] += reduce_to(queries.mT @ d_read, h)
-        dea[:, :, nodes] += reduce_to(pull_outer(queries, d_next, a), a)
-        d_queries = pull_adjoint(d_next, a) + d_read @ h.mT
-        dr[:, :, rows] = reduce_to(d_queries.unflatten(3, (-1, size)), dr[:, :, rows])
+    for read, before in zip(reversed(all_reads), reversed(factors), strict=True):
+        queries, d_out, a, h = read.rows(r), read.rows(do), read.nodes(ea), read.nodes(eh)
+        weight = read.rows(lam[..., read.weight])
+        d_queries = d_out @ h.mT
+        products = (d_queries * queries).sum(-1)
+        d_after = read.rows(d_factor)
+        d_weight = read.rows(dlam[..., read.weight])
+        d_weight.add_(reduce_to(products * before, d_weight))
+        d_a = (before * d_after).sum(-1)[..., None, None]
+        read.nodes(dea).add_(reduce_to(d_a, a))
+        d_after.copy_(d_after * a[..., 0] + weight * products)
+        scaled = (weight * before)[..., None]
+        read.rows(dr).addcmul_(scaled, d_queries)
+        read.nodes(deh).add_(reduce_to((scaled * queries).mT @ d_out, h))
+    return dr, dea, deh, dlam
+
+
+def _vectors_adjoint(
+    do: Tensor, r: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, all_reads: tuple[Read, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    current = r.clone()
+    pulled = []
+    for read in all_reads:
+        rows = read.rows(current)
+        pulled.append(rows.clone())
+        rows.copy_(pull(rows, read.nodes(ea)))
+    dr = r.new_zeros(r.shape)
+    dea, deh, dlam = torch.zeros_like(ea), torch.zeros_like(eh), torch.zeros_like(lam)
+    for read, queries in zip(reversed(all_reads), reversed(pulled), strict=True):
+        d_out, a, h = read.rows(do), read.nodes(ea), read.nodes(eh)
+        weight = read.rows(lam[..., read.weight])[..., None]
+        d_queries = d_out @ h.mT
+        d_weight = read.rows(dlam[..., read.weight])
+        d_weight.add_(reduce_to((d_queries * queries).sum(-1), d_weight))
+        d_after = read.rows(dr)
+        read.nodes(dea).add_(reduce_to(pull_outer(queries, d_after, a), a))
+        read.nodes(deh).add_(reduce_to((weight * queries).mT @ d_out, h))
+        d_after.copy_(pull_adjoint(d_after, a).addcmul_(weight, d_queries))
     return dr, dea, deh, dlam

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
@@ -9,6 +11,26 @@ from maskdsl.chunk.ops import Axes, Operation
 
 class TypeMismatch(Exception):
     """An operation applied to operands that it does not take."""
+
+
+_COUNTS: Mapping[type[Operation], range] = {
+    ops.Load: range(1),
+    ops.Constant: range(1),
+    ops.Identity: range(1),
+    ops.Weave: range(1, 100),
+    ops.Map: range(1, 100),
+    ops.Dot: range(2, 3),
+    ops.Scan: range(2, 3),
+    ops.Tree: range(2, 3),
+    ops.DecayDot: range(3, 4),
+    ops.DecayDotAdjoint: range(4, 5),
+    ops.TreeAdjoint: range(4, 5),
+    ops.Walk: range(4, 5),
+    ops.WalkAdjoint: range(5, 6),
+    ops.Band: range(4, 6),
+    ops.BandAdjoint: range(5, 7),
+}
+"""How many operands an operation takes, where that is not one."""
 
 
 def infer(op: Operation, operands: tuple[Axes, ...]) -> tuple[Axes, ...]:
@@ -20,15 +42,12 @@ def infer(op: Operation, operands: tuple[Axes, ...]) -> tuple[Axes, ...]:
 
 
 def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
+    counts = _COUNTS.get(type(op), range(1, 2))
+    _require(len(x) in counts, f"{' or '.join(map(str, counts))} operands" if len(counts) < 3 else "operands")
     match op:
-        case ops.Load(_, axes):
-            _require(not x, "no operand")
-            return (axes,)
-        case ops.Constant(_, axes):
-            _require(not x, "no operand")
+        case ops.Load(_, axes) | ops.Constant(_, axes):
             return (axes,)
         case ops.Identity():
-            _require(not x, "no operand")
             return (("1", "1", "1", "K", "K"),)
         case ops.Align(axes):
             _require(_named(x[0]) == _named(axes), "the same named axes")
@@ -71,6 +90,7 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
             _require(used <= {f"x{i}" for i in range(len(x))}, "an operand for every argument")
             return (ax.join(*x),)
         case ops.Sum(dims):
+            _require(max(dims) < len(x[0]), "the axes to sum over")
             return (tuple("1" if i in dims else axis for i, axis in enumerate(x[0])),)
         case ops.Dot(transpose_x, transpose_y):
             left = _swap(x[0]) if transpose_x else x[0]
@@ -88,13 +108,14 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
             _require(ax.rows(x[0][3]) == steps, f"{steps} decays a position")
             return ((*x[0][:3], position, position),)
         case ops.SpansAdjoint(steps):
+            _require(x[0][3] == x[0][4], "pairs of positions of a chunk")
             return ((*x[0][:3], ax.positions(ax.chunk_size(x[0][3]), steps)),)
         case ops.DecayDot(steps):
             q, k, g = x
             _require(ax.rows(g[3]) == steps and q[-1] == k[-1] == g[-1], "vectors and decays of the same channels")
             return ((*ax.join(q[:3], k[:3], g[:3]), q[3], k[3]),)
-        case ops.DecayDotAdjoint():
-            return x[1:]
+        case ops.DecayDotAdjoint(steps, row, column, diagonal):
+            return _adjoint(ops.DecayDot(steps, row, column, diagonal), x)
         case ops.Tril() | ops.Near():
             _require(x[0][-1][0] == x[0][-2][0] == "C", "a pair of position axes")
             return (x[0],)
@@ -102,31 +123,52 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
             _require(x[0][-1] == "L", "level weights")
             return ((*x[0][:-1], x[0][-2]),)
         case ops.SelectAdjoint():
+            _require(x[0][-1] == x[0][-2], "pairs of positions of a chunk")
             return ((*x[0][:-1], "L"),)
         case ops.Scan():
+            _require_operator(x[0], x[1])
             return ((*ax.join(x[0][:3], x[1][:3]), *x[1][3:]),)
         case ops.Tree(base):
+            _require_operator(x[0], x[1])
             node = ax.nodes(ax.chunk_size(x[1][2]), base)
             return tuple(_replace(t, 2, node) for t in x)
         case ops.TreeAdjoint():
+            _require_operator(x[0], x[1])
+            _require(x[:2] == x[2:], "gradients of the types of the nodes")
             chunk = ax.chunks(ax.chunk_size(x[1][2]))
             return tuple(_replace(t, 2, chunk) for t in x[:2])
         case ops.Walk():
-            query, _, state, lam = x
+            query, operator, state, lam = x
+            _require_operator(operator, state)
             _require(query[-1] == state[-2] and lam[-1] == "L", "queries, operators, states and level weights")
             return ((*ax.join(query[:2], state[:2], lam[:2]), *query[2:4], state[-1]),)
-        case ops.WalkAdjoint():
-            return x[1:]
+        case ops.WalkAdjoint(base, admissibility):
+            return _adjoint(ops.Walk(base, admissibility), x)
         case ops.Band():
-            return ((*ax.join(*(t[:3] for t in x)), x[0][3], x[3][4]),)
-        case ops.BandAdjoint():
-            return x[1:]
+            query, operator, key, value, *lam = x
+            _require_operator(operator, (*operator[:3], query[-1], "V"))
+            _require(query[-1] == key[-1] and key[3] == value[3], "queries and keys of the same channels, a value a key")
+            _require(all(t[-1] == "L" for t in lam), "level weights")
+            return ((*ax.join(*(t[:3] for t in x)), query[3], value[4]),)
+        case ops.BandAdjoint(lags, width, base, admissibility):
+            return _adjoint(ops.Band(lags, width, base, admissibility), x)
     raise TypeMismatch(f"no rule for {op}")
 
 
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(f"it takes {what}")
+
+
+def _require_operator(operator: Axes, state: Axes) -> None:
+    rows = state[3]
+    kinds = (("1", "1"), (rows, "1"), (rows, rows))
+    _require(operator[3:] in kinds, "an operator on the states: a number, a diagonal or a matrix")
+
+
+def _adjoint(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
+    _require(x[:1] == _infer(op, x[1:]), "a gradient of the result's type")
+    return x[1:]
 
 
 def _named(axes: Axes) -> Axes:

@@ -196,7 +196,8 @@ def _weights(lam: Tensor, size: int, chunk: int, lag: int, base: int, admissibil
     rows = []
     for c in range(size):
         t = chunk * size + c
-        row = [lam[..., c, level(t, min((chunk - lag) * size + s, t), base, admissibility)] for s in range(size)]
+        levels = [level(t, min((chunk - lag) * size + s, t), base, admissibility) for s in range(size)]
+        row = [lam[..., c, min(found, lam.shape[-1] - 1)] for found in levels]
         rows.append(torch.stack(row, -1))
     return torch.stack(rows, -2)
 

@@ -238,7 +238,10 @@ class Near(Operation):
 
 @dataclass(frozen=True)
 class Select(Operation):
-    """lam -> W[c, s] = lam[c, level(c, s)] for s <= c, zero elsewhere."""
+    """lam -> W[c, s] = lam[c, level(c, s)] for s <= c, zero elsewhere.
+
+    A sequence shorter than a chunk may come with fewer levels than a chunk has: those beyond read the last one, on padding.
+    """
 
     base: int
     admissibility: Admissibility

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -40,7 +40,7 @@ def run(spec: str, name: str | None, batch: int, length: int, heads: int, key: i
     spec, name = located(spec, name)
     checked = chosen(spec, name)
     shape = Shape(batch, length, heads, key, value, max(1, needed_levels(checked, length)))
-    inputs = {each: tensor.requires_grad_() for each, tensor in random_inputs(checked, shape).items()}
+    inputs: dict[str, Any] = {each: tensor.requires_grad_() for each, tensor in random_inputs(checked, shape).items()}
     compiled, seconds = _timed(lambda: maskdsl.compile(spec, name=name))
     times = [("compile", seconds)]
     for label in ("forward, first call", "forward"):

@@ -32,7 +32,8 @@ def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: st
         part = TermLowering(emit, expressions, term, chunk_size(term, chunk)).output(node)
         total += emit.ref(part) * _row_factor(emit, expressions, weight)
     emit.builder.origin = "attend"
-    return emit.map(total * _row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
+    scaled = emit.map(total * _row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
+    return expressions.over("V", scaled)
 
 
 def _without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
@@ -45,7 +46,7 @@ def _without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
 def _row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
     """A factor a token and head beside [B, T, H, V]."""
     if factor.kind is Kind.CONST:
-        return factor.expr
+        return expressions.constant(factor.expr)
     value = expressions.value(factor, "factor")
     return emit.ref(emit(ops.Align((*emit.type(value), "1")), value, name="factor"))
 
@@ -59,7 +60,7 @@ class TermLowering:
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
         part = self._path(node)
-        v = self.emit.chunk(self.expressions.value(node.v, "v"), self.size)
+        v = self.emit.chunk(self.emit.every_token(self.expressions.value(node.v, "v")), self.size)
         near = self.emit.dot(self._masked(part.scores), v, "inside")
         far = self._far(part, v)
         total = near if far is None else self.emit.add(near, far, "o_chunks")
@@ -87,7 +88,7 @@ class TermLowering:
         coefficient, rest = self.expressions.split(vector)
         value = self.emit.chunk(self.emit.every_token(self.expressions.value(rest, name)), self.size)
         if coefficient.kind is Kind.CONST:
-            return Vector(value, coefficient.expr)
+            return Vector(value, self.expressions.constant(coefficient.expr))
         return Vector(value, self.emit.chunk(self.expressions.value(coefficient, f"{name}_scale"), self.size))
 
     def _masked(self, scores: str) -> str:
@@ -142,4 +143,4 @@ class TermLowering:
 
     def _weights(self, hierarchy: Hierarchy) -> str:
         """Level weights at chunk level, [B, H, N, C, L]."""
-        return self.emit.chunk(self.expressions.value(hierarchy.lam, "lam"), self.size)
+        return self.emit.chunk(self.emit.every_token(self.expressions.value(hierarchy.lam, "lam")), self.size)

@@ -15,6 +15,8 @@ def chunk_size(term: Term, wanted: int | None = None) -> int:
 
     Under a hierarchy a chunk is a block of the tree, a power of its base. Raises ValueError for a `wanted` size that is none.
     """
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"A chunk holds at least one position, not {wanted}.")
     if term.hierarchy is not None:
         base = term.hierarchy.base
         if wanted is None:
@@ -23,8 +25,6 @@ def chunk_size(term: Term, wanted: int | None = None) -> int:
             raise ValueError(f"A chunk of {wanted} positions is no power of the hierarchy's base {base}.")
         return wanted
     if wanted is not None:
-        if wanted < 1:
-            raise ValueError(f"A chunk holds at least one position, not {wanted}.")
         return wanted
     if term.window is not None:
         # a band of a few wide chunks costs less than one of many narrow ones

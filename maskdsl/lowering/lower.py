@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from maskdsl.chunk.program import Builder, Program
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Builder, Program, verify
 from maskdsl.lowering.attend import lower_attend
 from maskdsl.lowering.emit import Emitter
 from maskdsl.lowering.expressions import Expressions
@@ -16,7 +17,8 @@ def lower(spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None
     """The forward program: inputs by name to the output `o` [B, T, H, V].
 
     `ratios` gives, for each key input, how many heads share one of its heads (1 where absent); `chunk` overrides the
-    chunk size. Raises ValueError for a chunk size that a hierarchy of the spec does not allow.
+    chunk size. Raises ValueError for a chunk size that a hierarchy of the spec does not allow, and for an output
+    without inputs.
     """
     builder = Builder(spec.name)
     emit = Emitter(builder)
@@ -34,4 +36,14 @@ def lower(spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None
                 value = lower_attend(emit, expressions, node, definition.name, chunk)
         expressions.define(definition.name, value, definition.kind)
     builder.origin = "output"
-    return builder.program([("o", expressions.value(spec.output, "o"))])
+    output = expressions.value(spec.output, "o")
+    whole = ("B", "T", "H", "V")
+    if builder.types[output] != whole:
+        output = emit(ops.Expand(whole), output, name="o_whole")
+    needed = builder.program([("o", output)])
+    if not needed.loads:
+        raise ValueError(f"The output of '{spec.name}' depends on none of its inputs.")
+    # every input is loaded, in declared order: one that simplification took out has a gradient too, of zeros
+    loads = [i for i in builder.instructions if isinstance(i.op, ops.Load)]
+    rest = [i for i in needed.instructions if not isinstance(i.op, ops.Load)]
+    return verify(Program(spec.name, (*loads, *rest), needed.outputs))

@@ -1,0 +1,129 @@
+"""What operations ask of their operands, and the types that they give."""
+
+from __future__ import annotations
+
+import pytest
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.infer import TypeMismatch, infer
+from maskdsl.chunk.ops import Axes, Operation
+
+X0, X1 = ops.argument(0), ops.argument(1)
+TOKENS: Axes = ("B", "T", "H")
+KEYS: Axes = ("B", "T", "H", "K")
+ROWS: Axes = ("B", "H", "N2", "C2", "K")
+VALUES: Axes = ("B", "H", "N2", "C2", "V")
+GATES: Axes = ("B", "H", "N2", "C2")
+PAIRS: Axes = ("B", "H", "N2", "C2", "C2")
+LEVELS: Axes = ("B", "H", "N2", "C2", "L")
+STATES: Axes = ("B", "H", "N2", "K", "V")
+NUMBER: Axes = ("B", "H", "N2", "1", "1")
+DIAGONAL: Axes = ("B", "H", "N2", "K", "1")
+MATRIX: Axes = ("B", "H", "N2", "K", "K")
+NODES: Axes = ("B", "H", "E2b2", "K", "V")
+NODE_MATRIX: Axes = ("B", "H", "E2b2", "K", "K")
+
+REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
+    (ops.Load("q", KEYS), (KEYS,), "it takes 0 operands"),
+    (ops.Constant(X0, TOKENS), (TOKENS,), "it takes 0 operands"),
+    (ops.Identity(), (KEYS,), "it takes 0 operands"),
+    (ops.Align(("B", "T", "1", "K")), (("B", "T", "V"),), "the same named axes"),
+    (ops.Align(("T", "B")), (("B", "T"),), "the same named axes"),
+    (ops.Expand(("B", "T", "V")), (("B", "T", "K"),), "axes K and V do not broadcast"),
+    (ops.Expand(("B", "1")), (("B", "T"),), "axes that broadcast to the result"),
+    (ops.Repeat(2), (KEYS,), "a key-side head axis"),
+    (ops.GroupSum(2, 2), (("B", "T", "H/2", "K"),), "a full head axis"),
+    (ops.Chunk(2), (ROWS,), "a token axis"),
+    (ops.Chunk(2), (("B", "1", "H"),), "a token axis"),
+    (ops.Unchunk(3), (ROWS,), "chunks of 3"),
+    (ops.Shift(1), (KEYS,), "a chunk axis"),
+    (ops.Transpose(), (("B",),), "out of range"),
+    (ops.Transpose(), (), "it takes 1 operands"),
+    (ops.Weave(3), (ROWS, VALUES), "operands of one type"),
+    (ops.Weave(3), (), "it takes operands"),
+    (ops.Weave(4), (ROWS, ROWS), "invalid literal"),
+    (ops.Pick(0, 2, 3), (ROWS,), "a woven axis"),
+    (ops.Place(0, 2, 4), (ROWS,), "invalid literal"),
+    (ops.Map(X0 + X1), (GATES,), "an operand for every argument"),
+    (ops.Map(X0), (), "it takes operands"),
+    (ops.Map(X0 + X1), (ROWS, VALUES), "axes K and V do not broadcast"),
+    (ops.Map(X0 + X1), (ROWS, GATES), "is shorter"),
+    (ops.Sum((4,)), (GATES,), "the axes to sum over"),
+    (ops.Dot(), (ROWS, ROWS), "matching inner axes"),
+    (ops.Dot(transpose_y=True), (ROWS, VALUES), "matching inner axes"),
+    (ops.Dot(), (ROWS, STATES, STATES), "it takes 2 operands"),
+    (ops.Dot(), (ROWS, ("B", "H/2", "N2", "K", "V")), "axes H and H/2 do not broadcast"),
+    (ops.Cumsum(), (KEYS,), "a position axis"),
+    (ops.Inverse(), (ROWS,), "a square system"),
+    (ops.Spans(2, 0, 0), (GATES,), "2 decays a position"),
+    (ops.SpansAdjoint(1, 0, 0), (ROWS,), "pairs of positions"),
+    (ops.DecayDot(2, 0, 0, 0), (ROWS, ROWS, ROWS), "vectors and decays of the same channels"),
+    (ops.DecayDot(1, 0, 0, 0), (ROWS, VALUES, ROWS), "vectors and decays of the same channels"),
+    (ops.DecayDotAdjoint(1, 0, 0, 0), (ROWS, ROWS, ROWS, ROWS), "a gradient of the result's type"),
+    (ops.Tril(), (ROWS,), "a pair of position axes"),
+    (ops.Near(1), (STATES,), "a pair of position axes"),
+    (ops.Select(2, "weak"), (ROWS,), "level weights"),
+    (ops.SelectAdjoint(2, "weak"), (LEVELS,), "pairs of positions"),
+    (ops.Scan(), (NUMBER,), "it takes 2 operands"),
+    (ops.Scan(), (("B", "H", "N2", "V", "1"), STATES), "an operator on the states"),
+    (ops.Scan(), (("B", "H", "N4", "K", "1"), STATES), "axes N2 and N4 do not broadcast"),
+    (ops.Tree(2), (("B", "H", "N2", "1", "K"), STATES), "an operator on the states"),
+    (ops.TreeAdjoint(2), (NODE_MATRIX, NODES, NODE_MATRIX, STATES), "gradients of the types of the nodes"),
+    (ops.Walk(2, "weak"), (VALUES, NODE_MATRIX, NODES, LEVELS), "queries, operators, states and level weights"),
+    (ops.Walk(2, "weak"), (ROWS, NODE_MATRIX, NODES, ROWS), "queries, operators, states and level weights"),
+    (ops.Walk(2, "weak"), (ROWS, ROWS, NODES, LEVELS), "an operator on the states"),
+    (ops.WalkAdjoint(2, "weak"), (ROWS, ROWS, NODE_MATRIX, NODES, LEVELS), "a gradient of the result's type"),
+    (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, VALUES, VALUES), "queries and keys of the same channels"),
+    (ops.Band(1, 2, 2, "weak"), (ROWS, PAIRS, ROWS, VALUES), "an operator on the states"),
+    (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, ROWS, VALUES, ROWS), "level weights"),
+    (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, ROWS), "it takes 4 or 5 operands"),
+    (ops.BandAdjoint(1, 2, 2, "weak"), (ROWS, ROWS, MATRIX, ROWS, VALUES), "a gradient of the result's type"),
+    (Operation(), (KEYS,), "no rule for"),
+]
+
+
+@pytest.mark.parametrize(("op", "operands", "message"), REFUSED, ids=lambda x: type(x).__name__)
+def test_bad_operands_are_refused(op: Operation, operands: tuple[Axes, ...], message: str) -> None:
+    with pytest.raises(TypeMismatch, match=message):
+        infer(op, operands)
+
+
+def test_every_operation_has_a_refusal_of_its_own() -> None:
+    assert {type(op) for op, _, _ in REFUSED} - {Operation} == set(Operation.__subclasses__())
+
+
+TYPES: list[tuple[Operation, tuple[Axes, ...], tuple[Axes, ...]]] = [
+    (ops.Load("q", KEYS), (), (KEYS,)),
+    (ops.Identity(), (), (("1", "1", "1", "K", "K"),)),
+    (ops.Repeat(2), (("B", "T", "H/3", "K"),), (KEYS,)),
+    (ops.GroupSum(3, 1), (ROWS,), (("B", "H/3", "N2", "C2", "K"),)),
+    (ops.Chunk(2), (KEYS,), (ROWS,)),
+    (ops.Chunk(2), (TOKENS,), (GATES,)),
+    (ops.Unchunk(2), (ROWS,), (KEYS,)),
+    (ops.Transpose(), (ROWS,), (("B", "H", "N2", "K", "C2"),)),
+    (ops.Weave(3), (ROWS, ROWS, ROWS), (("B", "H", "N2", "C2*3", "K"),)),
+    (ops.Weave(3), (("B", "H", "N2", "C2*2", "K"),) * 2, (("B", "H", "N2", "C2*4", "K"),)),
+    (ops.Pick(0, 2, 3), (("B", "H", "N2", "C2*2"),), (GATES,)),
+    (ops.Place(1, 2, 3), (GATES,), (("B", "H", "N2", "C2*2"),)),
+    (ops.Map(X0 * X1), (("1", "H", "1"), ("B", "1", "1")), (("B", "H", "1"),)),
+    (ops.Sum((1, 3)), (KEYS,), (("B", "1", "H", "1"),)),
+    (ops.Dot(transpose_y=True), (ROWS, ROWS), (PAIRS,)),
+    (ops.Dot(transpose_x=True), (ROWS, VALUES), (STATES,)),
+    (ops.Spans(2, 0, 1), (("B", "H", "N2", "C2*2"),), (PAIRS,)),
+    (ops.SpansAdjoint(2, 0, 1), (PAIRS,), (("B", "H", "N2", "C2*2"),)),
+    (ops.DecayDot(1, 1, 1, 0), (ROWS, ("1", "1", "N2", "C2", "K"), ROWS), (PAIRS,)),
+    (ops.Select(2, "weak"), (LEVELS,), (PAIRS,)),
+    (ops.SelectAdjoint(2, "weak"), (PAIRS,), (LEVELS,)),
+    (ops.Scan(), (("1", "1", "N2", "1", "1"), STATES), (STATES,)),
+    (ops.Tree(3), (NUMBER, STATES), (("B", "H", "E2b3", "1", "1"), ("B", "H", "E2b3", "K", "V"))),
+    (ops.TreeAdjoint(2), (NODE_MATRIX, NODES, NODE_MATRIX, NODES), (MATRIX, STATES)),
+    (ops.Walk(2, "weak"), (ROWS, NODE_MATRIX, NODES, LEVELS), (VALUES,)),
+    (ops.WalkAdjoint(2, "weak"), (VALUES, ROWS, NODE_MATRIX, NODES, LEVELS), (ROWS, NODE_MATRIX, NODES, LEVELS)),
+    (ops.Band(1, 2, 2, "weak"), (ROWS, DIAGONAL, ROWS, VALUES), (VALUES,)),
+    (ops.BandAdjoint(1, 2, 2, "weak"), (VALUES, ROWS, NUMBER, ROWS, VALUES), (ROWS, NUMBER, ROWS, VALUES)),
+]
+
+
+@pytest.mark.parametrize(("op", "operands", "results"), TYPES, ids=lambda x: type(x).__name__)
+def test_types_of_results(op: Operation, operands: tuple[Axes, ...], results: tuple[Axes, ...]) -> None:
+    assert infer(op, operands) == results

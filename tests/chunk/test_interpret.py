@@ -1,0 +1,351 @@
+"""The interpreter, operation by operation, against results worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.infer import infer
+from maskdsl.chunk.interpret import Interpreter, interpret
+from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.chunk.program import Builder
+from maskdsl.mask.levels import Admissibility
+from maskdsl.scalar.symbols import dimension
+
+X0, X1 = ops.argument(0), ops.argument(1)
+ROW: Axes = ("B", "H", "N1", "C3")
+HALF, QUARTER = math.log(1 / 2), math.log(1 / 4)
+
+
+def tensor(values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def block(values: object) -> Tensor:
+    """A nested list as one chunk of one head: [1, 1, 1, ...]."""
+    return tensor(values)[None, None, None]
+
+
+def chunks(values: object) -> Tensor:
+    """A nested list whose first axis is that of chunks or nodes: [1, 1, N, ...]."""
+    return tensor(values)[None, None]
+
+
+def numbers(*values: float) -> Tensor:
+    """One number a chunk, as an operator or a state: [1, 1, N, 1, 1]."""
+    return chunks(values)[..., None, None]
+
+
+def run(op: Operation, *operands: Tensor, types: tuple[Axes, ...] | None = None, **sizes: int) -> list[Tensor]:
+    """The results of one operation; types default to axes of one element, which few operations read."""
+    given = types or tuple(("1",) * x.ndim for x in operands)
+    sizes = {"B": 1, "T": 1, "H": 1, "K": 1, "V": 1, "L": 1} | sizes
+    return list(Interpreter(sizes).step(op, list(operands), list(given)))
+
+
+def result(op: Operation, *operands: Tensor, types: tuple[Axes, ...] | None = None, **sizes: int) -> Tensor:
+    (only,) = run(op, *operands, types=types, **sizes)
+    return only
+
+
+def squeezed(x: Tensor) -> object:
+    return x.squeeze().tolist()
+
+
+# -- programs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_program_is_run_in_order_and_gives_its_outputs() -> None:
+    build = Builder("test")
+    x = build(ops.Load("x", ("B", "T", "H")), name="x")
+    double = build(ops.Map(2 * X0), x, name="double")
+    program = build.program([("o", build(ops.Sum((1,)), double, name="total")), ("twice", double)])
+    made = interpret(program, {"x": tensor([[[1.0], [2.0]]])}, {"B": 1, "T": 2, "H": 1})
+    assert {name: value.tolist() for name, value in made.items()} == {"o": [[[6.0]]], "twice": [[[2.0], [4.0]]]}
+
+
+def test_a_shape_that_contradicts_its_type_is_an_error() -> None:
+    build = Builder("test")
+    program = build.program([("o", build(ops.Load("x", ("B", "T", "H")), name="x"))])
+    with pytest.raises(AssertionError, match="has shape"):
+        interpret(program, {"x": torch.zeros(1, 3, 1)}, {"B": 1, "T": 2, "H": 1})
+
+
+# -- inputs and layout --------------------------------------------------------------------------------------------
+
+
+def test_constant_and_identity() -> None:
+    assert result(ops.Constant(1 / dimension("K") ** 2, ("1", "C2")), K=2).tolist() == [[0.25, 0.25]]
+    assert squeezed(result(ops.Identity(), K=2)) == [[1, 0], [0, 1]]
+
+
+def test_align_and_expand() -> None:
+    x = tensor([[1, 2, 3]])
+    assert result(ops.Align(("B", "1", "T")), x, B=1, T=3).shape == (1, 1, 3)
+    assert result(ops.Expand(("H", "T")), x, H=2, T=3).tolist() == [[1, 2, 3], [1, 2, 3]]
+
+
+def test_key_side_heads_are_shared_by_neighbours() -> None:
+    x = tensor([1, 2])
+    assert result(ops.Repeat(0), x, types=(("H/3",),), H=6).tolist() == [1, 1, 1, 2, 2, 2]
+    assert result(ops.GroupSum(2, 0), tensor([1, 2, 10, 20])).tolist() == [3, 30]
+
+
+def test_chunk_pads_with_zeros_and_unchunk_drops_them() -> None:
+    x = tensor([1, 2, 3]).view(1, 3, 1)
+    chunked = result(ops.Chunk(2), x)
+    assert chunked.tolist() == [[[[1, 2], [3, 0]]]]
+    assert torch.equal(result(ops.Unchunk(2), chunked, T=3), x)
+
+
+@pytest.mark.parametrize(("by", "expected"), [(0, [1, 2, 3]), (1, [0, 1, 2]), (-2, [3, 0, 0]), (3, [0, 0, 0])])
+def test_shift(by: int, expected: list[int]) -> None:
+    assert squeezed(result(ops.Shift(by), chunks([1, 2, 3]))) == expected
+
+
+def test_weave_pick_and_place() -> None:
+    woven = result(ops.Weave(3), block([1, 2]), block([3, 4]))
+    assert squeezed(woven) == [1, 3, 2, 4]
+    assert squeezed(result(ops.Pick(1, 2, 3), woven)) == [3, 4]
+    assert squeezed(result(ops.Place(1, 2, 3), block([3, 4]))) == [0, 3, 0, 4]
+    assert squeezed(result(ops.Weave(4), block([[1], [2]]), block([[3], [4]]))) == [[1, 3], [2, 4]]
+
+
+def test_transpose() -> None:
+    assert squeezed(result(ops.Transpose(), block([[1, 2], [3, 4]]))) == [[1, 3], [2, 4]]
+
+
+# -- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def test_map_and_sum() -> None:
+    assert result(ops.Map(X0 * X1 + dimension("K")), tensor([[1], [2]]), tensor([[10, 20]]), K=5).tolist() == [
+        [15, 25],
+        [25, 45],
+    ]
+    assert result(ops.Sum((1,)), tensor([[1, 2], [3, 4]])).tolist() == [[3], [7]]
+
+
+@pytest.mark.parametrize(
+    ("transpose_x", "transpose_y", "expected"),
+    [
+        (False, False, [[19, 22], [43, 50]]),
+        (True, False, [[26, 30], [38, 44]]),
+        (False, True, [[17, 23], [39, 53]]),
+        (True, True, [[23, 31], [34, 46]]),
+    ],
+)
+def test_dot(transpose_x: bool, transpose_y: bool, expected: list[list[int]]) -> None:
+    x, y = block([[1, 2], [3, 4]]), block([[5, 6], [7, 8]])
+    assert squeezed(result(ops.Dot(transpose_x, transpose_y), x, y)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reverse", "exclusive", "expected"),
+    [
+        (False, False, [1, 11, 111]),
+        (False, True, [0, 1, 11]),
+        (True, False, [111, 110, 100]),
+        (True, True, [110, 100, 0]),
+    ],
+)
+def test_cumsum(reverse: bool, exclusive: bool, expected: list[int]) -> None:
+    assert squeezed(result(ops.Cumsum(reverse, exclusive), block([1, 10, 100]))) == expected
+
+
+def test_inverse_is_of_the_identity_less_the_system() -> None:
+    system = block([[0, 0, 0], [2, 0, 0], [3, 4, 0]])
+    torch.testing.assert_close(result(ops.Inverse(), system), block([[1.0, 0, 0], [2, 1, 0], [11, 4, 1]]))
+
+
+# -- pairs of positions -------------------------------------------------------------------------------------------
+
+SPANS = {
+    (0, 0): [[0, 0], [11, 0]],
+    (0, 1): [[0, 0], [10, 0]],
+    (0, 2): [[0, 0], [0, 0]],
+    (1, 0): [[1, 0], [111, 100]],
+    (1, 1): [[0, 0], [110, 0]],
+    (1, 2): [[0, 0], [100, 0]],
+    (2, 0): [[11, 0], [1111, 1100]],
+    (2, 1): [[10, 0], [1110, 1000]],
+    (2, 2): [[0, 0], [1100, 0]],
+}
+"""Sums of the decays 1, 10 of the first position and 100, 1000 of the second, by the points (row, column)."""
+
+
+@pytest.mark.parametrize(("row", "column"), SPANS)
+def test_spans_of_two_decays_a_position(row: int, column: int) -> None:
+    assert squeezed(result(ops.Spans(2, row, column), block([1, 10, 100, 1000]))) == SPANS[row, column]
+
+
+def test_spans_adjoint_gives_every_decay_the_pairs_it_lies_between() -> None:
+    pairs = block([[0, 0], [1, 0]])
+    assert squeezed(result(ops.SpansAdjoint(2, 2, 1), pairs)) == [0, 1, 1, 1]
+    assert squeezed(result(ops.SpansAdjoint(1, 1, 1), block([[5, 7], [2, 9]]))) == [0, 2]
+
+
+def test_decay_dot() -> None:
+    q, k, g = block([[1, 2], [3, 4]]), block([[5, 6], [7, 8]]), block([[9, 9], [HALF, QUARTER]])
+    expected = [[17, 0], [13.5, 53]]
+    torch.testing.assert_close(result(ops.DecayDot(1, 1, 1, 0), q, k, g), block(expected))
+    torch.testing.assert_close(result(ops.DecayDot(1, 1, 1, -1), q, k, g), block([[0, 0], [13.5, 0]]))
+    # queries before the decay of their position, keys before that of theirs
+    torch.testing.assert_close(result(ops.DecayDot(1, 0, 0, -1), q, k, g * 0 + HALF), block([[0, 0], [19.5, 0]]))
+
+
+def test_decay_dot_adjoint() -> None:
+    q, k, g = block([[1.0], [3]]), block([[5.0], [7]]), block([[9.0], [HALF]])
+    types = ((*ROW, "C3"), ROW, ROW, ROW)
+    dq, dk, dg = run(ops.DecayDotAdjoint(1, 1, 1, 0), block([[0.0, 0], [1, 0]]), q, k, g, types=types)
+    assert [squeezed(x) for x in (dq, dk, dg)] == [[0, 2.5], [1.5, 0], [0, 7.5]]
+
+
+def test_tril_and_near() -> None:
+    ones = block([[1, 1, 1]] * 3)
+    assert squeezed(result(ops.Tril(-1), ones)) == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
+    assert squeezed(result(ops.Near(1), ones)) == [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
+    assert squeezed(result(ops.Near(2), ones)) == [[1, 1, 1], [1, 1, 1], [0, 1, 1]]
+
+
+LAM = [[10 * c + level for level in range(3)] for c in range(4)]
+SELECTED: dict[tuple[int, Admissibility], list[list[int]]] = {
+    (2, "weak"): [[0, 0, 0, 0], [11, 10, 0, 0], [22, 22, 20, 0], [32, 32, 31, 30]],
+    (3, "weak"): [[0, 0, 0, 0], [11, 10, 0, 0], [21, 21, 20, 0], [32, 32, 32, 30]],
+    (2, "strong"): [[0, 0, 0, 0], [11, 10, 0, 0], [22, 21, 20, 0], [32, 32, 31, 30]],
+}
+
+
+@pytest.mark.parametrize(("base", "admissibility"), SELECTED)
+def test_select(base: int, admissibility: Admissibility) -> None:
+    made = result(ops.Select(base, admissibility), block(LAM))
+    assert squeezed(made) == SELECTED[base, admissibility]
+
+
+def test_select_adjoint_sums_by_level() -> None:
+    gradient = block([[1, 9, 9, 9], [2, 3, 9, 9], [4, 5, 6, 9], [7, 8, 10, 20]])
+    made = result(ops.SelectAdjoint(2, "weak"), gradient, L=3)
+    assert squeezed(made) == [[1, 0, 0], [3, 2, 0], [6, 0, 9], [20, 10, 15]]
+
+
+# -- the graph between chunks -------------------------------------------------------------------------------------
+
+A, H = numbers(2, 3, 5), numbers(1, 10, 100)
+
+
+def test_scan_of_numbers() -> None:
+    assert squeezed(result(ops.Scan(), A, H)) == [0, 1, 13]
+    assert squeezed(result(ops.Scan(reverse=True), A, H)) == [310, 100, 0]
+
+
+def test_scan_of_matrices_transposes_on_the_way_back() -> None:
+    swap = chunks([[[0, 1], [0, 0]]] * 2)
+    states = chunks([[[1], [10]], [[100], [1000]]])
+    assert result(ops.Scan(), swap, states)[0, 0, 1].tolist() == [[1], [10]]
+    later = chunks([[[0], [0]], [[1], [10]], [[100], [1000]]])
+    three = chunks([[[0, 1], [0, 0]]] * 3)
+    assert result(ops.Scan(), three, later)[0, 0, 2].tolist() == [[1], [10]]
+    # A' (100, 1000) = (0, 100)
+    assert result(ops.Scan(reverse=True), three, later)[0, 0].tolist() == [[[1], [110]], [[100], [1000]], [[0], [0]]]
+
+
+def test_scan_of_diagonals_acts_on_rows() -> None:
+    diagonal = chunks([[[2], [3]]] * 3)
+    states = chunks([[[1], [10]], [[0], [0]], [[0], [0]]])
+    assert result(ops.Scan(), diagonal, states)[0, 0].tolist() == [[[0], [0]], [[1], [10]], [[2], [30]]]
+
+
+@pytest.mark.parametrize(("base", "operator", "state"), [(2, 2 * 3, 3 * 1 + 10), (3, 2 * 3 * 5, 5 * (3 * 1 + 10) + 100)])
+def test_tree(base: int, operator: int, state: int) -> None:
+    ea, eh = run(ops.Tree(base), A, H)
+    assert squeezed(ea) == [2, 3, 5, operator]
+    assert squeezed(eh) == [1, 10, 100, state]
+
+
+def test_tree_composes_later_after_earlier() -> None:
+    upper, lower = [[1, 1], [0, 1]], [[1, 0], [1, 1]]
+    ea, eh = run(ops.Tree(2), chunks([upper, lower]), chunks([[[1], [0]], [[0], [10]]]))
+    assert ea[0, 0, 2].tolist() == [[1, 1], [1, 2]]
+    assert eh[0, 0, 2].tolist() == [[1], [11]]
+
+
+def test_tree_adjoint() -> None:
+    ea, eh = run(ops.Tree(2), A, H)
+    nothing, last = numbers(0, 0, 0, 0), numbers(0, 0, 0, 1)
+    node = ("B", "H", "E1b2", "1", "1")
+    given = {"types": (node,) * 4, "T": 3}
+    assert [squeezed(x) for x in run(ops.TreeAdjoint(2), ea, eh, nothing, last, **given)] == [[0, 1, 0], [3, 1, 0]]  # type: ignore[arg-type]
+    assert [squeezed(x) for x in run(ops.TreeAdjoint(2), ea, eh, last, nothing, **given)] == [[3, 2, 0], [0, 0, 0]]  # type: ignore[arg-type]
+    leaves = numbers(7, 8, 9, 0)
+    assert [squeezed(x) for x in run(ops.TreeAdjoint(2), ea, eh, leaves, leaves, **given)] == [[7, 8, 9]] * 2  # type: ignore[arg-type]
+
+
+WALKED = {"weak": [0, 1 * 1, 2 * 7 * 13, 3 * (5 * 100 + 7 * 5 * 13)], "strong": [0, 0, 2 * 7 * 1, 3 * 7 * 13]}
+"""Chunks of one position with queries 1, 2, 3 at chunks 1 to 3 and weights 5 and 7 of levels 1 and 2 (1 and 7 at first)."""
+
+
+@pytest.mark.parametrize("admissibility", ["weak", "strong"])
+def test_walk_over_four_chunks(admissibility: Admissibility) -> None:
+    a, h = numbers(2, 3, 5, 99), numbers(1, 10, 100, 99)
+    ea, eh = run(ops.Tree(2), a, h)
+    queries = numbers(99, 1, 2, 3)
+    lam = chunks([[[99, 99, 99]], [[99, 1, 99]], [[99, 99, 7]], [[99, 5, 7]]])
+    assert squeezed(result(ops.Walk(2, admissibility), queries, ea, eh, lam)) == WALKED[admissibility]
+
+
+def test_walk_adjoint() -> None:
+    ea, eh = run(ops.Tree(2), numbers(2, 3, 5, 99), numbers(1, 10, 100, 99))
+    types = (("B", "H", "N1", "C1", "V"),) * 5
+    lam = chunks([[[99, 99, 99]], [[99, 1, 99]], [[99, 99, 7]], [[99, 5, 7]]])
+    do = numbers(0, 0, 0, 1)
+    dr, dea, deh, dlam = run(ops.WalkAdjoint(2, "weak"), do, numbers(99, 1, 2, 3), ea, eh, lam, types=types)
+    assert squeezed(dr) == [0, 0, 0, 5 * 100 + 7 * 5 * 13]
+    assert dlam[0, 0, 3, 0].tolist() == [0, 300, 3 * 5 * 13]
+    d_a, d_h = run(ops.TreeAdjoint(2), ea, eh, dea, deh, types=(("B", "H", "E1b2", "1", "1"),) * 4, T=4)
+    assert squeezed(d_h) == [3 * 7 * 5 * 3, 3 * 7 * 5, 3 * 5, 0]
+    assert squeezed(d_a) == [0, 3 * 7 * 5 * 1, 3 * 7 * 13, 0]
+
+
+def test_band_of_two_lags() -> None:
+    queries, operators, keys, v = numbers(99, 2, 3), numbers(99, 5, 99), numbers(7, 11, 99), numbers(1, 10, 99)
+    plain = ops.Band(2, None, 2, "weak")
+    far, near = 3 * 5 * 7 * 1, 3 * 11 * 10
+    assert squeezed(result(plain, queries, operators, keys, v)) == [0, 2 * 7 * 1, near + far]
+    assert squeezed(result(ops.Band(1, None, 2, "weak"), queries, operators, keys, v)) == [0, 14, near]
+    assert squeezed(result(ops.Band(2, 2, 2, "weak"), queries, operators, keys, v)) == [0, 14, near]
+    lam = chunks([[[99, 99, 99]], [[99, 1, 99]], [[99, 4, 6]]])
+    assert squeezed(result(plain, queries, operators, keys, v, lam)) == [0, 14, 6 * near + 6 * far]
+    strong = ops.Band(2, None, 2, "strong")
+    assert squeezed(result(strong, queries, operators, keys, v, lam)) == [0, 14, 4 * near + 6 * far]
+
+
+def test_band_is_cut_by_position() -> None:
+    queries, keys, v = chunks([[[1], [1]]] * 2), chunks([[[1], [10]]] * 2), chunks([[[1], [1]]] * 2)
+    # positions 2 and 3 read of positions 0 and 1 those fewer than `width` back
+    for width, expected in ((1, [0, 0]), (2, [10, 0]), (3, [11, 10]), (4, [11, 11])):
+        made = result(ops.Band(1, width, 2, "weak"), queries, numbers(1, 1), keys, v)
+        assert made[0, 0].squeeze(-1).tolist() == [[0, 0], expected]
+
+
+def test_band_adjoint() -> None:
+    operands = [numbers(0, 0, 1), numbers(99, 2, 3), numbers(99, 5, 99), numbers(7, 11, 99), numbers(1, 10, 99)]
+    types = (("B", "H", "N1", "C1", "V"),) * 5
+    dr, da, dp, dv = run(ops.BandAdjoint(2, None, 2, "weak"), *operands, types=types)
+    assert squeezed(dr) == [0, 0, 5 * 7 + 11 * 10]
+    assert squeezed(da) == [0, 3 * 7, 0]
+    assert squeezed(dp) == [3 * 5, 3 * 10, 0]
+    assert squeezed(dv) == [3 * 5 * 7, 3 * 11, 0]
+
+
+def test_an_operation_without_meaning_is_an_error() -> None:
+    with pytest.raises(NotImplementedError, match="no meaning"):
+        run(Operation(), tensor([1]))
+
+
+def test_results_have_the_inferred_number() -> None:
+    pair: tuple[Axes, ...] = (("B", "H", "N1", "1", "1"), ("B", "H", "N1", "K", "V"))
+    assert len(run(ops.Tree(2), A, H, types=pair)) == len(infer(ops.Tree(2), pair))

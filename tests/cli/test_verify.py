@@ -1,0 +1,30 @@
+"""`maskdsl verify`: its table, its exit code, and the counterexample it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import maskdsl.runtime.verification as verification
+from maskdsl.cli import main
+from maskdsl.runtime.verification import Check, Report
+
+
+def test_a_right_spec_passes() -> None:
+    result = CliRunner().invoke(main, ["verify", "retention", "--examples", "3"])
+    assert result.exit_code == 0
+    assert "ok" in result.stdout
+    assert "FAILED" not in result.stdout
+
+
+def test_a_failure_leaves_a_runnable_script_and_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = Report((Check("compiled = recurrent", 1, 0.5, 1e-9),), "print('counterexample')\n")
+    monkeypatch.setattr(verification, "verify", lambda spec, examples, progress: failed)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["verify", "retention"])
+    assert result.exit_code == 1
+    assert "FAILED" in result.stdout
+    assert "retention_counterexample.py" in result.stderr
+    assert (tmp_path / "retention_counterexample.py").read_text() == "print('counterexample')\n"

@@ -1,0 +1,270 @@
+"""Every operation of the generated programs' library against its meaning, step by step."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from compilation import assert_near, random_value
+from torch import Tensor
+
+from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
+from maskdsl.chunk.infer import infer
+from maskdsl.chunk.interpret import Interpreter
+from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.codegen import torch_ops
+from maskdsl.mask.levels import Admissibility, levels
+
+HEADS, K, V = 2, 3, 4
+OPERATORS = {"number": ("1", "1"), "diagonal": ("K", "1"), "matrix": ("K", "K")}
+HIERARCHIES: tuple[tuple[int, Admissibility], ...] = ((2, "weak"), (3, "weak"), (5, "weak"), (2, "strong"))
+CHUNKS = range(1, 10)
+
+operators = pytest.mark.parametrize("operator", OPERATORS)
+hierarchies = pytest.mark.parametrize(("base", "admissibility"), HIERARCHIES)
+every_count = pytest.mark.parametrize("count", CHUNKS)
+
+
+def sizes_for(count: int, size: int, base: int = 2, admissibility: Admissibility = "weak") -> dict[str, int]:
+    """A call of `count` chunks, the last one ragged where it can be."""
+    length = count * size - (1 if size > 1 else 0)
+    return {"B": 2, "T": length, "H": HEADS, "K": K, "V": V, "L": levels(count * size, base, admissibility) + 1}
+
+
+def values(types: list[Axes], sizes: dict[str, int]) -> list[Tensor]:
+    """Operands at random; matrices are scaled down, so that products of many stay near 1."""
+    made = [random_value(axes, sizes, seed) for seed, axes in enumerate(types)]
+    return [x / 2 if axes[-2:] == ("K", "K") else x for x, axes in zip(made, types, strict=True)]
+
+
+def check(op: Operation, types: list[Axes], sizes: dict[str, int], *arguments: object, **given: Tensor) -> None:
+    """The torch operation named like `op` gives what the interpreter gives.
+
+    `arguments` stand between the operands and the constants; `given` replaces random operands by place, as x0, x1, ...
+    """
+    operands = values(types, sizes)
+    for place, value in given.items():
+        operands[int(place[1:])] = value
+    before = [x.clone() for x in operands]
+    expected = Interpreter(sizes).step(op, [x.clone() for x in operands], types)
+    function = getattr(torch_ops, function_of(op))
+    made = function(*operands, *arguments, **vars(op))
+    results = [made] if isinstance(made, Tensor) else list(made)
+    assert len(results) == len(expected)
+    for actual, wanted in zip(results, expected, strict=True):
+        assert_near(actual, wanted, 1e-12, rounding=1.0)
+    for x, same in zip(operands, before, strict=True):
+        assert torch.equal(x, same), "an operand was changed in place"
+
+
+def function_of(op: Operation) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in type(op).__name__).lstrip("_")
+
+
+def adjoint(op: Operation, adjoint_op: Operation, types: list[Axes], sizes: dict[str, int], *more: object) -> None:
+    """`check` for the adjoint of an operation of one result."""
+    check(adjoint_op, [*infer(op, tuple(types)), *types], sizes, *more)
+
+
+def chunked(size: int, *rest: str, heads: str = "H") -> Axes:
+    return ("B", heads, ax.chunks(size), *rest)
+
+
+# -- layout and scans ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("feature", [(), ("K",)])
+@pytest.mark.parametrize("length", [1, 6, 7, 8, 14, 15])
+def test_chunk_and_unchunk(size: int, feature: tuple[str, ...], length: int) -> None:
+    sizes = sizes_for(1, 1) | {"T": length}
+    axes: Axes = ("B", "T", "H", *feature)
+    check(ops.Chunk(size), [axes], sizes)
+    types: list[Axes] = [chunked(size, ax.positions(size), *feature)]
+    x = random_value(types[0], sizes, 0)
+    expected = Interpreter(sizes).step(ops.Unchunk(size), [x], types)[0]
+    torch.testing.assert_close(torch_ops.unchunk(x, length), expected)
+
+
+@pytest.mark.parametrize("by", [-9, -2, -1, 0, 1, 2, 9])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shift(by: int, count: int) -> None:
+    check(ops.Shift(by), [chunked(2, "K", "V")], sizes_for(count, 2))
+
+
+@pytest.mark.parametrize("dim", [3, 4])
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_place(dim: int, offset: int) -> None:
+    check(ops.Place(offset, 3, dim), [chunked(2, "C2", "C2")], sizes_for(2, 2))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("rest", [("C5",), ("C5", "K"), ("C1",), ("C5*2", "K")])
+def test_cumsum(reverse: bool, exclusive: bool, rest: tuple[str, ...]) -> None:
+    check(ops.Cumsum(reverse, exclusive), [chunked(5, *rest)], sizes_for(2, 5))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 13])
+def test_inverse(size: int) -> None:
+    sizes, types = sizes_for(2, size), [chunked(size, ax.positions(size), ax.positions(size))]
+    check(ops.Inverse(), types, sizes, x0=random_value(types[0], sizes, 0).tril(-1))
+
+
+@operators
+@every_count
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("batch", ["B", "1"])
+def test_scan(operator: str, count: int, reverse: bool, batch: str) -> None:
+    types = [(batch, "H", "N4", *OPERATORS[operator]), chunked(4, "K", "V")]
+    check(ops.Scan(reverse), types, sizes_for(count, 4))
+
+
+# -- pairs of positions -------------------------------------------------------------------------------------------
+
+
+def points(steps: int) -> list[tuple[int, int]]:
+    return [(row, column) for row in range(steps + 1) for column in range(steps + 1)]
+
+
+@pytest.mark.parametrize(("steps", "row", "column"), [(s, r, c) for s in (1, 2, 3) for r, c in points(s)])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_spans(steps: int, row: int, column: int, size: int) -> None:
+    sizes, axes = sizes_for(2, size), chunked(size, ax.positions(size, steps))
+    check(ops.Spans(steps, row, column), [axes], sizes)
+    pair = infer(ops.Spans(steps, row, column), (axes,))[0]
+    check(ops.SpansAdjoint(steps, row, column), [pair], sizes)
+
+
+@pytest.mark.parametrize(("steps", "row", "column"), [(s, r, c) for s in (1, 2) for r, c in points(s)])
+@pytest.mark.parametrize("diagonal", [0, -1])
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+@pytest.mark.parametrize("batch", ["B", "1"])
+def test_decay_dot(steps: int, row: int, column: int, diagonal: int, size: int, batch: str) -> None:
+    sizes, position = sizes_for(2, size), ax.positions(size)
+    types = [
+        chunked(size, position, "K"),
+        chunked(size, position, "K"),
+        (batch, "H", ax.chunks(size), ax.positions(size, steps), "K"),
+    ]
+    op = ops.DecayDot(steps, row, column, diagonal)
+    decays = -random_value(types[2], sizes, 9).abs()
+    check(op, types, sizes, x2=decays)
+    back = ops.DecayDotAdjoint(steps, row, column, diagonal)
+    check(back, [*infer(op, tuple(types)), *types], sizes, x3=decays)
+
+
+def test_decay_dot_of_decays_beyond_the_range_of_exp() -> None:
+    sizes = sizes_for(2, 8)
+    types = [chunked(8, "C8", "K"), chunked(8, "C8", "K"), chunked(8, "C8", "K")]
+    decays = -1e3 * random_value(types[2], sizes, 9).abs()
+    check(ops.DecayDot(1, 1, 1, 0), types, sizes, x2=decays)
+    back = ops.DecayDotAdjoint(1, 1, 1, 0)
+    check(back, [*infer(ops.DecayDot(1, 1, 1, 0), tuple(types)), *types], sizes, x3=decays)
+
+
+@hierarchies
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3])
+def test_select(base: int, admissibility: Admissibility, exponent: int) -> None:
+    size = min(base**exponent, 27)
+    sizes, position = sizes_for(2, size, base, admissibility), ax.positions(size)
+    check(ops.Select(base, admissibility), [chunked(size, position, "L")], sizes)
+    pair = chunked(size, position, position)
+    x = random_value(pair, sizes, 0)
+    expected = Interpreter(sizes).step(ops.SelectAdjoint(base, admissibility), [x], [pair])[0]
+    assert_near(torch_ops.select_adjoint(x, sizes["L"], base, admissibility), expected, 1e-12)
+
+
+# -- the graph between chunks -------------------------------------------------------------------------------------
+
+
+@operators
+@every_count
+@pytest.mark.parametrize("base", [2, 3, 5])
+def test_tree(operator: str, count: int, base: int) -> None:
+    sizes = sizes_for(count, base)
+    types = [chunked(base, *OPERATORS[operator]), chunked(base, "K", "V")]
+    check(ops.Tree(base), types, sizes)
+    nodes = list(infer(ops.Tree(base), tuple(types)))
+    leaves = [x / 2 for x in values(types, sizes)]
+    ea, eh = Interpreter(sizes).step(ops.Tree(base), leaves, types)
+    check(ops.TreeAdjoint(base), [*nodes, *nodes], sizes, x0=ea, x1=eh)
+
+
+@operators
+@hierarchies
+@every_count
+@pytest.mark.parametrize("exponent", [0, 1])
+def test_walk(operator: str, base: int, admissibility: Admissibility, count: int, exponent: int) -> None:
+    size = base**exponent
+    sizes = sizes_for(count, size, base, admissibility)
+    leaf_types = [chunked(size, *OPERATORS[operator]), chunked(size, "K", "V")]
+    ea, eh = Interpreter(sizes).step(ops.Tree(base), values(leaf_types, sizes), leaf_types)
+    position = ax.positions(size)
+    types = [chunked(size, position, "K"), *infer(ops.Tree(base), tuple(leaf_types)), chunked(size, position, "L")]
+    op, back = ops.Walk(base, admissibility), ops.WalkAdjoint(base, admissibility)
+    check(op, types, sizes, x1=ea, x2=eh)
+    # the interpreter walks leaves, the torch operation whole blocks: their gradients meet at the leaves
+    do = random_value(infer(op, tuple(types))[0], sizes, 7)
+    operands = [random_value(types[0], sizes, 5), ea, eh, random_value(types[3], sizes, 6)]
+    made = torch_ops.walk_adjoint(do, *operands, **vars(back))
+    expected = Interpreter(sizes).step(back, [do, *operands], [infer(op, tuple(types))[0], *types])
+    for place in (0, 3):
+        assert_near(made[place], expected[place], 1e-12)
+    down = ops.TreeAdjoint(base)
+    node_types = [*types[1:3], *types[1:3]]
+    at_leaves = [Interpreter(sizes).step(down, [ea, eh, *grads[1:3]], node_types) for grads in (made, expected)]
+    for actual, wanted in zip(*at_leaves, strict=True):
+        assert_near(actual, wanted, 1e-12, rounding=1.0)
+
+
+@operators
+@hierarchies
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(("lags", "width"), [(1, None), (1, 2), (2, 5), (3, 9), (9, 30)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_band(
+    operator: str,
+    base: int,
+    admissibility: Admissibility,
+    count: int,
+    lags: int,
+    width: int | None,
+    weighted: bool,
+) -> None:
+    size = base
+    sizes, position = sizes_for(count, size, base, admissibility), ax.positions(base)
+    types = [
+        chunked(size, position, "K"),
+        chunked(size, *OPERATORS[operator]),
+        chunked(size, position, "K"),
+        chunked(size, position, "V"),
+    ]
+    types += [chunked(size, position, "L")] if weighted else []
+    missing = [] if weighted else [None]
+    op, back = ops.Band(lags, width, base, admissibility), ops.BandAdjoint(lags, width, base, admissibility)
+    check(op, types, sizes, *missing)
+    adjoint(op, back, types, sizes, *missing)
+
+
+@pytest.mark.parametrize("heads", ["H/2", "1"])
+def test_band_of_shared_operands(heads: str) -> None:
+    sizes = sizes_for(4, 2) | {"H": 4}
+    sizes["H"] = 4 if heads == "1" else 2
+    single = "1" if heads == "1" else "H"
+    types: list[Axes] = [
+        ("1", single, "N2", "C2", "K"),
+        ("1", single, "N2", "1", "1"),
+        ("B", single, "N2", "C2", "K"),
+        ("B", "H", "N2", "C2", "V"),
+    ]
+    check(ops.Band(2, 4, 2, "weak"), types, sizes, None)
+    adjoint(ops.Band(2, 4, 2, "weak"), ops.BandAdjoint(2, 4, 2, "weak"), types, sizes, None)
+
+
+def test_every_operation_is_tested_here() -> None:
+    source = inspect.getsource(inspect.getmodule(test_scan))  # type: ignore[arg-type]
+    names = {name: "".join(part.title() for part in name.split("_")) for name in torch_ops.__all__}
+    assert [name for name, operation in names.items() if f"ops.{operation}(" not in source] == []

@@ -1,0 +1,34 @@
+"""One spec for every way a mask can be computed: the kinds of step operators, with and without a hierarchy or a window."""
+
+from __future__ import annotations
+
+QKV = ("q, k : key", "v : value")
+TOKEN, CHANNEL, STEP, WEIGHTS = "g : token <= 0", "g : channel <= 0", "beta : token in [0, 1]", "lam : level >= 0"
+DELTA = "delta(l2norm(k), beta)"
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    name: (*QKV, *declared, f"return attend(q, k, v, {mask})")
+    for name, (declared, mask) in {
+        "number": ((TOKEN,), "semiseparable(g)"),
+        "number of a head": (("g : head <= 0",), "semiseparable(g)"),
+        "diagonal": ((CHANNEL,), "semiseparable(g)"),
+        "diagonal of a head": (("g : head_channel <= 0",), "semiseparable(g)"),
+        "operator": ((TOKEN, STEP), f"semiseparable(g) * {DELTA}"),
+        "diagonal and operator": ((CHANNEL, STEP), f"{DELTA} @ semiseparable(g)"),
+        "number, weak hierarchy": ((TOKEN, WEIGHTS), "semiseparable(g) * fenwick(lam)"),
+        "number, weak hierarchy, base 3": ((TOKEN, WEIGHTS), "semiseparable(g) * fenwick(lam, base=3)"),
+        "number, strong hierarchy": ((TOKEN, WEIGHTS), 'semiseparable(g) * fenwick(lam, admissibility="strong")'),
+        "diagonal, weak hierarchy": ((CHANNEL, WEIGHTS), "semiseparable(g) * fenwick(lam)"),
+        "operator, weak hierarchy": ((TOKEN, STEP, WEIGHTS), f"semiseparable(g) * {DELTA} * fenwick(lam)"),
+        "number, window": ((TOKEN,), "semiseparable(g) * window(20)"),
+        "diagonal, window": ((CHANNEL,), "semiseparable(g) * window(20)"),
+        "operator, window": ((TOKEN, STEP), f"(semiseparable(g) * {DELTA}) * window(20)"),
+        "sum": ((TOKEN, WEIGHTS), "semiseparable(g) + fenwick(lam)"),
+    }.items()
+}
+"""Lines of a block by what its mask is made of; every one has q, k, v and log decays g."""
+
+
+def chunk_of(name: str) -> int:
+    """A chunk size small enough for tests: a power of the hierarchy's base."""
+    return 9 if "base 3" in name else 8
