@@ -26,11 +26,22 @@ def resolve(spec: str | Path, name: str | None = None) -> Spec:
 
 def source_of(spec: str | Path) -> Source:
     """The text that a library name, a path or a text stands for; raises ValueError where it stands for nothing."""
+    if not isinstance(spec, str | Path):
+        raise ValueError(f"A spec is a library name, a path or a text, not a value of type '{type(spec).__name__}'.")
     if isinstance(spec, str) and spec in library.names():
         return Source(f"{spec}.mask", library.read(spec))
     try:
-        (source,) = read(spec)
+        sources = read(spec) if str(spec).strip() else ()
     except OSError as error:
-        hint = did_you_mean(str(spec), library.names()) or f"The library has {', '.join(library.names())}."
-        raise ValueError(f"'{spec}' is neither a library definition nor a readable file. {hint}") from error
-    return source
+        raise ValueError(_nothing(spec)) from error
+    if not sources:
+        raise ValueError(_nothing(spec))
+    if len(sources) > 1:
+        found = ", ".join(source.name for source in sources)
+        raise ValueError(f"The folder '{spec}' holds several files; choose one: {found}.")
+    return sources[0]
+
+
+def _nothing(spec: str | Path) -> str:
+    hint = did_you_mean(str(spec), library.names()) or f"The library has {', '.join(library.names())}."
+    return f"'{spec}' is neither a library definition nor a readable file. {hint}"

@@ -1,7 +1,7 @@
 """A compiler for structured-mask attention: a ten-line spec becomes chunkwise forward and backward programs.
 
-    attention = maskdsl.compile("log_linear_mamba2")
-    o = attention(q=q, k=k, v=v, ...)
+attention = maskdsl.compile("log_linear_mamba2")
+o = attention(q=q, k=k, v=v, ...)
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ __all__ = ["CallError", "SpecError", "compile", "library"]
 __version__ = "0.1.0"
 
 
-def compile(spec: str | Path, backend: Backend = "auto", *, name: str | None = None, chunk: int | None = None) -> Attention:
+def compile(
+    spec: str | Path, backend: Backend = "auto", *, name: str | None = None, chunk: int | None = None
+) -> Attention:
     """A spec as a differentiable function of its inputs.
 
-    `spec` is a library name, the path of a `.mask` file, or the text itself; `name` picks one of several blocks of a file. `backend`
-    is "auto" or "torch". `chunk` overrides the number of positions a chunk (under a hierarchy, a power of its base).
-    Raises `SpecError` for a spec with mistakes and ValueError for any other argument that is wrong.
+    `spec` is a library name, the path of a `.mask` file, or the text itself; `name` picks one of several blocks of a
+    file. `backend` is "auto" or "torch". `chunk` overrides the number of positions a chunk (under a hierarchy, a power
+    of its base). Raises `SpecError` for a spec with mistakes and ValueError for any other argument that is wrong.
     """
     from maskdsl.library.resolve import resolve
     from maskdsl.runtime.compiled import Attention

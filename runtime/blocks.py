@@ -1,7 +1,7 @@
 """A call on a processor, block by block: no head and no batch row looks at another.
 
-A program's temporaries are some dozen tensors as large as its vectors. In blocks of a few heads they stay in the caches, and are
-small enough for the allocator to hand the same memory out again instead of mapping new pages for each.
+A program's temporaries are some dozen tensors as large as its vectors. In blocks of a few heads they stay in the
+caches, and are small enough for the allocator to hand the same memory out again instead of mapping new pages for each.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Block:
 
 
 def blocks(batch: int, length: int, heads: int, width: int, shared: int) -> Iterator[Block]:
-    """All blocks of a call over vectors of `width`; heads that share a key-side head (`shared` in a row) stay together."""
+    """All blocks of a call over vectors of `width`; `shared` heads in a row share key-side heads and stay together."""
     groups = heads // shared
     fitting = max(ELEMENTS // (length * width * shared), 1)
     count = math.ceil(groups / fitting)

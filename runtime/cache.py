@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,9 @@ import maskdsl
 from maskdsl import codegen
 
 _SEAL = "# maskdsl "
+_UNFINISHED = ".maskdsl.tmp"
+_ABANDONED = 3600
+"""Seconds after which an unfinished file is nobody's any more."""
 
 
 def directory() -> Path:
@@ -41,7 +46,7 @@ def module(name: str, key: str, make: Callable[[], str]) -> ModuleType:
     """The module that `key` (all that its text depends on) stands for, made by `make` where the cache lacks it.
 
     A file that is cut short or altered counts as missing and is replaced. Several processes may do this at once: each
-    publishes a whole file under the same name.
+    publishes a whole file under the same name. Raises OSError, naming MASKDSL_CACHE, where the folder cannot be written.
     """
     digest = hashlib.sha256(f"{compiler_fingerprint()}\n{key}".encode()).hexdigest()[:20]
     path = directory() / f"{name}_{digest}.py"
@@ -63,15 +68,31 @@ def _seal(text: str) -> str:
 
 
 def _publish(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    """Write the whole file or, where that fails, none; raises OSError that names the folder and how to choose another."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{_seal(text)}\n{text}")
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(f"{_seal(text)}\n{text}")
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OSError(
+            f"The generated program cannot be kept in '{path.parent}' ({error.strerror}). "
+            "Set MASKDSL_CACHE to a folder that can be written."
+        ) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes that were killed while publishing have left."""
+    for file in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):  # another process may have swept it
+            if time.time() - file.stat().st_mtime > _ABANDONED:
+                file.unlink()
 
 
 def _load(path: Path) -> ModuleType:

@@ -34,6 +34,8 @@ class Attention:
     def __init__(self, spec: Spec, backend: Backend = "auto", chunk: int | None = None) -> None:
         if backend not in get_args(Backend):
             raise ValueError(f"Unknown backend '{backend}': choose one of {', '.join(get_args(Backend))}.")
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
+            raise ValueError(f"A chunk is a whole number of positions, not {chunk!r}.")
         self.spec = spec
         self._signature = Signature(chunk=chunk)
         self._modules: dict[Signature, Any] = {}
@@ -58,7 +60,8 @@ class Attention:
         return apply(self._module(signature), given, bound.tensors, _result_dtype(self.spec, bound))
 
     def reference(self, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
-        """The output in float64 by an oracle, differentiable: `dense` builds M[t, s], `recurrent` goes token by token."""
+        """The output in float64 by an oracle, differentiable: `dense` builds M[t, s], `recurrent` goes token by
+        token."""
         if oracle not in get_args(Oracle):
             raise ValueError(f"Unknown oracle '{oracle}': choose 'dense' or 'recurrent'.")
         tensors = bind(self.spec, args, kwargs).tensors

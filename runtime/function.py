@@ -24,8 +24,8 @@ OUTPUT = ("B", "T", "H", "V")
 def apply(module: ModuleType, sizes: Sizes, tensors: Mapping[str, Tensor], result: torch.dtype) -> Tensor:
     """The output of a generated module, differentiable once in every input.
 
-    It computes in float64 if an input has it, else in float32, whatever autocast says; the output has dtype `result`, each
-    gradient that of its input.
+    It computes in float64 if an input has it, else in float32, whatever autocast says; the output has dtype `result`,
+    each gradient that of its input.
     """
     return _Attention.apply(module, sizes, result, tuple(tensors), *tensors.values())
 
@@ -60,7 +60,7 @@ class _Attention(torch.autograd.Function):
             for number, block in enumerate(call.blocks()):
                 first = number * len(module.STORED)
                 stored = dict(zip(module.STORED, kept[first : first + len(module.STORED)], strict=True))
-                arguments = call.arguments(block, module.BACKWARD, given | {"d_o": gradient}, stored)
+                arguments = call.arguments(block, module.BACKWARD, given | {module.GRADIENT: gradient}, stored)
                 parts = module.backward(call.sizes_of(block), **arguments)
                 for name, whole, part in zip(ctx.names, gradients, parts, strict=True):
                     # parameters have no batch axis: their gradients add up over the batch rows
@@ -72,7 +72,7 @@ class _Call:
     """One call of a generated module: how it is divided, and in what precision it computes."""
 
     def __init__(self, module: ModuleType, sizes: Sizes, tensors: Mapping[str, Tensor]) -> None:
-        self.axes = {**module.AXES, "d_o": OUTPUT}
+        self.axes = {**module.AXES, module.GRADIENT: OUTPUT}
         self.sizes = sizes
         wide = any(x.dtype == torch.float64 for x in tensors.values())
         self.dtype = torch.float64 if wide else torch.float32

@@ -20,6 +20,7 @@ from maskdsl.mask.nodes import Kind
 from maskdsl.mask.normal import Term
 from maskdsl.mask.normalize import normalize
 from maskdsl.runtime.arguments import needed_levels
+from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape, random_inputs
 from maskdsl.spec import Attend, Spec
 
@@ -84,9 +85,9 @@ def legal_chunks(spec: Spec) -> st.SearchStrategy[int | None]:
     return st.sampled_from((1, None))
 
 
-def inputs_of(spec: Spec, shape: Shape, seed: int = 0, regime: str = "mild") -> dict[str, Tensor]:
+def inputs_of(spec: Spec, shape: Shape, seed: int = 0, regime: Regime = "mild") -> dict[str, Tensor]:
     """Random inputs in float64."""
-    return random_inputs(spec, shape, seed=seed, dtype=torch.float64, regime=regime)  # type: ignore[arg-type]
+    return random_inputs(spec, shape, seed=seed, dtype=torch.float64, regime=regime)
 
 
 def random_value(axes: Axes, sizes: Mapping[str, int], seed: int) -> Tensor:

@@ -1,7 +1,8 @@
 """What generated PyTorch programs call: the operations of the chunk IR that PyTorch lacks.
 
-Tensors at chunk level are [B, h, N, C] or [B, h, N, rows, columns]. Each function has the meaning that `maskdsl.chunk.ops`
-gives its operation. Loops run over lags, levels and chunks, never over positions; nothing here is differentiated by autograd.
+Tensors at chunk level are [B, h, N, C] or [B, h, N, rows, columns]. Each function has the meaning that
+`maskdsl.chunk.ops` gives its operation. Loops run over lags, levels and chunks, never over positions; nothing here is
+differentiated by autograd.
 """
 
 from maskdsl.codegen.torch_ops.band import band, band_adjoint

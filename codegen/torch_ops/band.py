@@ -71,7 +71,7 @@ def band_adjoint(
 
 
 def _pulled(r: Tensor, operators: Tensor, lags: int) -> list[Tensor]:
-    """For every lag, the queries of chunks lag, lag + 1, ... pulled back to the end of the chunk `lag` before theirs."""
+    """For every lag, the queries of chunks lag, lag + 1, ... pulled back to the end of the chunk that far before."""
     queries = [r]
     for lag in range(1, lags + 1):
         rows = queries[-1][:, :, 1:]

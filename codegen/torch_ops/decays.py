@@ -1,7 +1,7 @@
 """Pairs of positions with a decay a channel between them.
 
-Blocks of 2, 4, 8, ... positions are split in halves, and a query of the right half meets a key of the left one at the border
-between them: both exponents are sums of log decays up to that border, so none is positive and nothing cancels.
+Blocks of 2, 4, 8, ... positions are split in halves, and a query of the right half meets a key of the left one at the
+border between them: both exponents are sums of log decays up to that border, so none is positive and nothing cancels.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _siblings(chunks: int, first: int, base: int, width: int, weight: int) -> It
 
 
 def _neighbours(chunks: int, first: int, width: int, weight: int) -> Iterator[Read]:
-    """Strong: a chunk reads the blocks of its parent's left neighbour, the right one only from its parent's right half."""
+    """Strong: a chunk reads the children of its parent's left neighbour, the right one only from the right half."""
     yield from _runs(chunks, weight, 3 * width, width, 2 * width, first + 1, 2)
     yield from _runs(chunks, weight, 2 * width, 2 * width, 2 * width, first, 2)
 

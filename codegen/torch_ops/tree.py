@@ -64,6 +64,7 @@ def level_starts(chunks: int, base: int) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=256)
 def starts_of_nodes(nodes: int, base: int) -> tuple[int, ...]:
+    """`level_starts` of the tree that has this many nodes in all."""
     low, high = 1, nodes
     while low < high:
         middle = (low + high) // 2

@@ -1,7 +1,7 @@
 """The walk over a hierarchy: what every chunk reads of the blocks before it.
 
-Queries are pulled back over each block that they have read. Where operators are numbers that is a factor on the weight of
-a row, and the queries themselves stay as they are.
+Queries are pulled back over each block that they have read. Where operators are numbers that is a factor on the weight
+of a row, and the queries themselves stay as they are.
 """
 
 from __future__ import annotations

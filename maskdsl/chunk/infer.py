@@ -145,10 +145,12 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
         case ops.WalkAdjoint(base, admissibility):
             return _adjoint(ops.Walk(base, admissibility), x)
         case ops.Band():
-            query, operator, key, value, *lam = x
+            query, operator, key, value = x[:4]
             _require_operator(operator, (*operator[:3], query[-1], "V"))
-            _require(query[-1] == key[-1] and key[3] == value[3], "queries and keys of the same channels, a value a key")
-            _require(all(t[-1] == "L" for t in lam), "level weights")
+            _require(
+                query[-1] == key[-1] and key[3] == value[3], "queries and keys of the same channels, a value a key"
+            )
+            _require(all(t[-1] == "L" for t in x[4:]), "level weights")
             return ((*ax.join(*(t[:3] for t in x)), query[3], value[4]),)
         case ops.BandAdjoint(lags, width, base, admissibility):
             return _adjoint(ops.Band(lags, width, base, admissibility), x)

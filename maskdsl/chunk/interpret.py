@@ -126,7 +126,8 @@ class Interpreter:
             case ops.Scan(reverse):
                 return _scan_back(*x) if reverse else _scan(*x)
             case ops.Walk(base, admissibility):
-                return _walk(*x, base, admissibility)
+                queries, operators, states, lam = x
+                return _walk(queries, operators, states, lam, base, admissibility)
             case ops.Band(lags, width, base, admissibility):
                 return _band(x, lags, width, base, admissibility)
         raise NotImplementedError(f"no meaning for {op}")

@@ -240,7 +240,8 @@ class Near(Operation):
 class Select(Operation):
     """lam -> W[c, s] = lam[c, level(c, s)] for s <= c, zero elsewhere.
 
-    A sequence shorter than a chunk may come with fewer levels than a chunk has: those beyond read the last one, on padding.
+    A sequence shorter than a chunk may come with fewer levels than a chunk has: those beyond read the last one, on
+    padding.
     """
 
     base: int
@@ -306,8 +307,9 @@ class WalkAdjoint(Operation):
 class Band(Operation):
     """(R, A, P, v[, lam]) -> o: pairs of chunks 1 to `lags` apart, position by position.
 
-    o[n] = sum over lags of ((R[n] A[n-1] ... A[n-lag+1] P[n-lag]') * W) v[n-lag], where P [.., C, K] are the keys pushed to
-    the end of their chunk and W[c, s] is 1 where t - s < width (any distance where None), times lam[t, level(t, s)].
+    o[n] = sum over lags of ((R[n] A[n-1] ... A[n-lag+1] P[n-lag]') * W) v[n-lag], where P [.., C, K] are the keys
+    pushed to the end of their chunk and W[c, s] is 1 where t - s < width (any distance where None), times lam[t,
+    level(t, s)].
     """
 
     lags: int

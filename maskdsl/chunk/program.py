@@ -43,7 +43,8 @@ class Program:
     def graph(self) -> nx.DiGraph:
         """The data flow: nodes are positions in `instructions`, edges carry the name and type of a value."""
         graph: nx.DiGraph = nx.DiGraph()
-        types, made = self.types, {}
+        types = self.types
+        made: dict[str, int] = {}
         for position, instruction in enumerate(self.instructions):
             graph.add_node(position, instruction=instruction)
             for operand in instruction.operands:

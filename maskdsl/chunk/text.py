@@ -33,9 +33,10 @@ def to_text(program: Program) -> str:
 
 def parse(text: str) -> Program:
     """The program that a text denotes; raises lark's errors for a text that is none."""
-    _, name, *rest = [None, *_parser().parse(text).children]
-    instructions = tuple(_read(node) for node in rest if node.data == "instruction")
-    outputs = tuple((str(key), str(value)) for node in rest if node.data == "output" for key, value in [node.children])
+    name, *rest = _parser().parse(text).children
+    nodes = [node for node in rest if isinstance(node, Tree)]
+    instructions = tuple(_read(node) for node in nodes if node.data == "instruction")
+    outputs = tuple((str(key), str(value)) for node in nodes if node.data == "output" for key, value in [node.children])
     return Program(str(name), instructions, outputs)
 
 

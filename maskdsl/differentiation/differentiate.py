@@ -22,7 +22,8 @@ def differentiate(program: Program) -> Program:
     active = _active(program)
     build.origin = "gradients"
     for name, value in program.outputs:
-        pending[value].append(build(ops.Load(GRADIENT + name, build.types[value]), name=GRADIENT + name))
+        load = ops.Load(gradient_name(program, name), build.types[value])
+        pending[value].append(build(load, name=load.name))
     gradients = []
     for instruction in reversed(program.instructions):
         build.origin = f"gradient of {instruction.origin}"
@@ -37,6 +38,14 @@ def differentiate(program: Program) -> Program:
             if grad is not None and operand in active:
                 pending[operand].append(grad)
     return build.program([*program.outputs, *reversed(gradients)])
+
+
+def gradient_name(program: Program, output: str) -> str:
+    """The name under which the gradient of an output is handed in, which no input has."""
+    name = GRADIENT + output
+    while name in {load.name for load in program.loads}:
+        name += "_"
+    return name
 
 
 def _active(program: Program) -> set[str]:

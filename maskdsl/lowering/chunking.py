@@ -13,7 +13,8 @@ USUAL = 64
 def chunk_size(term: Term, wanted: int | None = None) -> int:
     """The chunk size of a term.
 
-    Under a hierarchy a chunk is a block of the tree, a power of its base. Raises ValueError for a `wanted` size that is none.
+    Under a hierarchy a chunk is a block of the tree, a power of its base. Raises ValueError for a `wanted` size that is
+    none.
     """
     if wanted is not None and wanted < 1:
         raise ValueError(f"A chunk holds at least one position, not {wanted}.")

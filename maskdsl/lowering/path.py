@@ -32,8 +32,8 @@ class Reflection:
 class Block:
     """A chunk as the graph between chunks sees it.
 
-    scores [.., C, C] are q[c]' M[c, s] k[s]; pulled [.., C, K] the queries at the chunk's start; pushed [.., C, K] the keys at its
-    end; operator the product of its steps.
+    scores [.., C, C] are q[c]' M[c, s] k[s]; pulled [.., C, K] the queries at the chunk's start; pushed [.., C, K] the
+    keys at its end; operator the product of its steps.
     """
 
     scores: str

@@ -23,7 +23,8 @@ def mask_text(mask: Mask) -> str:
         case Rank1(a, b):
             return f"rank1({_scalar(a)}, {_scalar(b)})"
         case Fenwick(lam, base, admissibility):
-            options = (f", base={base}" if base != 2 else "") + (', admissibility="strong"' if admissibility == "strong" else "")
+            options = f", base={base}" if base != 2 else ""
+            options += ', admissibility="strong"' if admissibility == "strong" else ""
             return f"fenwick({_scalar(lam)}{options})"
         case Window(width):
             return f"window({width})"

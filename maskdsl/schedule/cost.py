@@ -45,9 +45,9 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
         case ops.TreeAdjoint():
             return 3 * sum(elements(t, sizes) for t in x[2:]) * _operator_width(x[0], sizes)
         case ops.Walk():
-            return _reads(instruction.op.base, x[0], sizes) * _read_flops(x[0], x[1], x[2], sizes)
+            return round(_reads(instruction.op.base, x[0], sizes) * _read_flops(x[0], x[1], x[2], sizes))
         case ops.WalkAdjoint():
-            return 4 * _reads(instruction.op.base, x[1], sizes) * _read_flops(x[1], x[2], x[3], sizes)
+            return round(4 * _reads(instruction.op.base, x[1], sizes) * _read_flops(x[1], x[2], x[3], sizes))
         case ops.Band(lags):
             return lags * _pair_flops(x, sizes)
         case ops.BandAdjoint(lags):

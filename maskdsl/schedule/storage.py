@@ -9,6 +9,7 @@ import networkx as nx
 
 from maskdsl.chunk.ops import Load
 from maskdsl.chunk.program import Builder, Instruction, Program
+from maskdsl.differentiation.differentiate import gradient_name
 from maskdsl.schedule.cost import TYPICAL, elements, flops
 
 EXPENSIVE = 24
@@ -18,11 +19,15 @@ or a GPU, do in the time in which they write and read four bytes."""
 
 @dataclass(frozen=True)
 class Schedule:
-    """Two programs; `stored` names the values that the forward program puts out and the backward one loads."""
+    """Two programs; `stored` names the values that the forward program puts out and the backward one loads.
+
+    `gradient` is the name under which the backward program loads the gradient of the output.
+    """
 
     forward: Program
     backward: Program
     stored: tuple[str, ...]
+    gradient: str
 
 
 def schedule(forward: Program, joint: Program, sizes: Mapping[str, int] = TYPICAL) -> Schedule:
@@ -43,6 +48,7 @@ def schedule(forward: Program, joint: Program, sizes: Mapping[str, int] = TYPICA
         Builder(forward.name, forward.instructions).program([*forward.outputs, *((name, name) for name in order)]),
         _reading(joint, forward, stored).program(backward_outputs),
         tuple(order),
+        gradient_name(forward, forward.outputs[0][0]),
     )
 
 

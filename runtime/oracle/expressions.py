@@ -178,6 +178,11 @@ def _combine(function: Callable[..., Tensor], *values: Value) -> Value:
     return Value(function(*(value.tensor for value in values)), next(iter(features), None))
 
 
+def _sigmoid(x: Tensor) -> Tensor:
+    # autograd's own derivative s (1 - s) has no digits left where s is nearly 1
+    return functional.logsigmoid(x).exp()
+
+
 def _softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)); beyond 50 the rest is below the precision of float64."""
     return functional.softplus(x, threshold=50)
@@ -202,7 +207,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "exp": torch.exp,
     "log": torch.log,
     "sqrt": torch.sqrt,
-    "sigmoid": torch.sigmoid,
+    "sigmoid": _sigmoid,
     "logsigmoid": functional.logsigmoid,
     "softplus": _softplus,
     "silu": functional.silu,

@@ -19,8 +19,8 @@ ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Relative error ‖x - reference‖ / ‖reference‖ of an output or of one gradient."""
 
 ROUNDING = 3
-"""How many times the float32 recurrence's own error is allowed where that is more: gates and vectors can cancel so far that
-float32 cannot do better (the gradient of l2norm of one channel, or of a gate after a decay of exp(-88))."""
+"""How many times the float32 recurrence's own error is allowed where that is more: gates and vectors can cancel so far
+that float32 cannot do better (the gradient of l2norm of one channel, or of a gate after a decay of exp(-88))."""
 
 VANISHING = {torch.float64: 1e-200, torch.float32: 1e-30}
 """Norms below which a reference counts as this: what is left of it is near or below the smallest normal number."""

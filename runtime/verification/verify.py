@@ -46,9 +46,11 @@ class Report:
 def verify(
     spec: Spec, examples: int = 50, progress: Callable[[], None] = lambda: None, *, random_seed: int = 0
 ) -> Report:
-    """Compare the compiled spec, output and every gradient, with both oracles on random shapes, values and gate regimes.
+    """Compare the compiled spec, output and every gradient, with both oracles on random shapes, values and gate
+    regimes.
 
-    Float64 within 1e-9, float32 within 1e-5 (see `compare`). `progress` is called once a call. The same seed draws the same calls.
+    Float64 within 1e-9, float32 within 1e-5 (see `compare`). `progress` is called once a call. The same seed draws the
+    same calls.
     """
     attention = Attention(spec)
     tally = _Tally()

@@ -259,7 +259,9 @@ def test_scan_of_diagonals_acts_on_rows() -> None:
     assert result(ops.Scan(), diagonal, states)[0, 0].tolist() == [[[0], [0]], [[1], [10]], [[2], [30]]]
 
 
-@pytest.mark.parametrize(("base", "operator", "state"), [(2, 2 * 3, 3 * 1 + 10), (3, 2 * 3 * 5, 5 * (3 * 1 + 10) + 100)])
+@pytest.mark.parametrize(
+    ("base", "operator", "state"), [(2, 2 * 3, 3 * 1 + 10), (3, 2 * 3 * 5, 5 * (3 * 1 + 10) + 100)]
+)
 def test_tree(base: int, operator: int, state: int) -> None:
     ea, eh = run(ops.Tree(base), A, H)
     assert squeezed(ea) == [2, 3, 5, operator]
@@ -285,7 +287,7 @@ def test_tree_adjoint() -> None:
 
 
 WALKED = {"weak": [0, 1 * 1, 2 * 7 * 13, 3 * (5 * 100 + 7 * 5 * 13)], "strong": [0, 0, 2 * 7 * 1, 3 * 7 * 13]}
-"""Chunks of one position with queries 1, 2, 3 at chunks 1 to 3 and weights 5 and 7 of levels 1 and 2 (1 and 7 at first)."""
+"""Queries 1, 2, 3 at chunks 1 to 3, of one position each; the weight of level 2 is 7, that of level 1 is 1, then 5."""
 
 
 @pytest.mark.parametrize("admissibility", ["weak", "strong"])

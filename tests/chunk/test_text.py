@@ -37,7 +37,7 @@ def test_library_definitions(name: str) -> None:
         assert_round_trip(program)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.data(), spec_texts())
 def test_random_specs(data: st.DataObject, text: str) -> None:
     spec = spec_of(text)
@@ -81,7 +81,9 @@ def test_the_text_by_example() -> None:
     chunks = build(ops.Chunk(64), v, name="v_chunks")
     op = ops.Band(1, None, 2, "strong")
     row = ("B", "H", "N64", "C64", "K")
-    q, a, k = (build(ops.Load(name, axes), name=name) for name, axes in (("q", row), ("a", (*row[:3], "K", "1")), ("k", row)))
+    q, a, k = (
+        build(ops.Load(name, axes), name=name) for name, axes in (("q", row), ("a", (*row[:3], "K", "1")), ("k", row))
+    )
     banded = build(op, q, a, k, chunks, name="banded")
     total = build(ops.Sum((0, 3)), banded, name="total")
     assert to_text(build.program([("o", total)])) == (

@@ -64,7 +64,11 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("dot", ops.Dot(), (ROWS, STATES)),
     ("dot xt", ops.Dot(transpose_x=True), (ROWS, VALUES)),
     ("dot ty", ops.Dot(transpose_y=True), (ROWS, ROWS)),
-    ("dot xt yt", ops.Dot(transpose_x=True, transpose_y=True), (("B", "H", "N2", "K", "C2"), ("B", "H", "N2", "V", "K"))),
+    (
+        "dot xt yt",
+        ops.Dot(transpose_x=True, transpose_y=True),
+        (("B", "H", "N2", "K", "C2"), ("B", "H", "N2", "V", "K")),
+    ),
     ("dot of broadcast operands", ops.Dot(transpose_y=True), (SMALL, ("B", "1", "1", "C2", "K"))),
     ("dot of broadcast operands xt", ops.Dot(transpose_x=True), (SMALL, ("B", "1", "1", "C2", "V"))),
     *((f"cumsum {r} {e}", ops.Cumsum(r, e), (ROWS,)) for r in (False, True) for e in (False, True)),
@@ -76,10 +80,7 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("select strong", ops.Select(2, "strong"), (LEVELS,)),
     *((f"scan of {kind}", ops.Scan(), (axes, STATES)) for kind, axes in OPERATORS.items()),
     *((f"tree of {kind}", ops.Tree(2), (axes, STATES)) for kind, axes in OPERATORS.items()),
-    *(
-        (f"band of {kind}", ops.Band(2, 4, 2, "weak"), (ROWS, axes, SMALL, VALUES))
-        for kind, axes in OPERATORS.items()
-    ),
+    *((f"band of {kind}", ops.Band(2, 4, 2, "weak"), (ROWS, axes, SMALL, VALUES)) for kind, axes in OPERATORS.items()),
     ("weighted band", ops.Band(1, None, 2, "strong"), (ROWS, OPERATORS["matrix"], ROWS, VALUES, LEVELS)),
 ]
 

@@ -1,0 +1,106 @@
+"""Each operation of the chunk IR as a PyTorch expression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
+from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.scalar.printers import to_torch
+
+
+def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str) -> str:
+    """The result of an operation on operands with these names and types; `like` is a tensor of the dtype and device."""
+    match op:
+        case ops.Constant(expr, axes):
+            return f"{like}.new_full({_ones(axes)}, {to_torch(expr, {})}).expand({_shape(axes)})"
+        case ops.Identity():
+            return f"torch.eye(K, dtype={like}.dtype, device={like}.device)[None, None, None]"
+        case ops.Align(axes):
+            return _align(x[0], types[0], axes)
+        case ops.Expand(axes):
+            return f"{x[0]}.expand({_shape(axes)})"
+        case ops.Repeat(dim):
+            return f"{x[0]}.repeat_interleave({ax.ratio(types[0][dim])}, {dim})"
+        case ops.GroupSum(ratio, dim):
+            return f"{x[0]}.unflatten({dim}, (-1, {ratio})).sum({dim + 1})"
+        case ops.Unchunk():
+            return f"torch_ops.unchunk({x[0]}, T)"
+        case ops.Transpose():
+            return f"{x[0]}.mT"
+        case ops.Weave(dim):
+            return f"torch.stack(({', '.join(x)}), {dim + 1}).flatten({dim}, {dim + 1})"
+        case ops.Pick(offset, stride, dim):
+            return f"{x[0]}[{':, ' * dim}{offset}::{stride}]"
+        case ops.Map(expr):
+            return to_torch(expr, {f"x{i}": name for i, name in enumerate(x)})
+        case ops.Sum(dims):
+            return f"{x[0]}.sum({dims}, keepdim=True)"
+        case ops.Dot(transpose_x, transpose_y):
+            return f"{x[0]}{'.mT' if transpose_x else ''} @ {x[1]}{'.mT' if transpose_y else ''}"
+        case ops.Tril(diagonal):
+            return f"{x[0]}.tril({diagonal})"
+        case ops.Near(width):
+            return f"{x[0]}.triu({1 - width})"
+        case ops.SelectAdjoint(base, admissibility):
+            return f'torch_ops.select_adjoint({x[0]}, L, {base}, "{admissibility}")'
+        case ops.Band() | ops.BandAdjoint() if len(x) == (4 if isinstance(op, ops.Band) else 5):
+            return _call(op, [*x, "None"])
+    return _call(op, x)
+
+
+_FUNCTIONS: Mapping[type[Operation], str] = {
+    ops.Chunk: "chunk",
+    ops.Shift: "shift",
+    ops.Place: "place",
+    ops.Cumsum: "cumsum",
+    ops.Inverse: "inverse",
+    ops.Spans: "spans",
+    ops.SpansAdjoint: "spans_adjoint",
+    ops.DecayDot: "decay_dot",
+    ops.DecayDotAdjoint: "decay_dot_adjoint",
+    ops.Select: "select",
+    ops.Scan: "scan",
+    ops.Tree: "tree",
+    ops.TreeAdjoint: "tree_adjoint",
+    ops.Walk: "walk",
+    ops.WalkAdjoint: "walk_adjoint",
+    ops.Band: "band",
+    ops.BandAdjoint: "band_adjoint",
+}
+"""Operations that are a call of `maskdsl.codegen.torch_ops`: operands first, then the constants by name."""
+
+
+def _call(op: Operation, operands: Sequence[str]) -> str:
+    constants = [f"{name}={value!r}" for name, value in vars(op).items()]
+    return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"
+
+
+def _ones(axes: Axes) -> str:
+    return f"({', '.join('1' for _ in axes)},)"
+
+
+def _shape(axes: Axes) -> str:
+    return ", ".join(_extent(axis) for axis in axes)
+
+
+def _extent(axis: str) -> str:
+    """The number of elements of an axis, as source."""
+    match axis[0]:
+        case "H" if axis != "H":
+            return f"H // {ax.ratio(axis)}"
+        case "N":
+            return f"-(-T // {ax.chunk_size(axis)})"
+        case "C":
+            return str(ax.chunk_size(axis) * ax.rows(axis))
+    return axis
+
+
+def _align(x: str, before: Axes, after: Axes) -> str:
+    """Axes of one element dropped, then inserted."""
+    ones = tuple(i for i, axis in enumerate(before) if axis == "1")
+    squeezed = f"{x}.squeeze({ones})" if ones else x
+    if "1" not in after:
+        return squeezed
+    return f"{squeezed}[{', '.join('None' if axis == '1' else ':' for axis in after)}]"
