@@ -46,7 +46,7 @@ def module(name: str, key: str, make: Callable[[], str]) -> ModuleType:
     """The module that `key` (all that its text depends on) stands for, made by `make` where the cache lacks it.
 
     A file that is cut short or altered counts as missing and is replaced. Several processes may do this at once: each
-    publishes a whole file under the same name. Raises OSError, naming MASKDSL_CACHE, where the folder cannot be written.
+    publishes a whole file under the same name. Raises OSError, naming MASKDSL_CACHE, where it cannot be written.
     """
     digest = hashlib.sha256(f"{compiler_fingerprint()}\n{key}".encode()).hexdigest()[:20]
     path = directory() / f"{name}_{digest}.py"
@@ -68,7 +68,7 @@ def _seal(text: str) -> str:
 
 
 def _publish(path: Path, text: str) -> None:
-    """Write the whole file or, where that fails, none; raises OSError that names the folder and how to choose another."""
+    """Write the whole file or, where that fails, none and raise OSError that says how to choose another folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)

@@ -1,4 +1,4 @@
-"""One spec for every way a mask can be computed: the kinds of step operators, with and without a hierarchy or a window."""
+"""One spec for every way to compute a mask: the kinds of step operators, with and without a hierarchy or a window."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from maskdsl.cli.specs import chosen, spec_argument
 
 if TYPE_CHECKING:
-    from maskdsl.runtime.verification import Report
+    from maskdsl.runtime.verification import Check, Report
 
 
 @click.command()
@@ -42,12 +42,29 @@ def verify(spec: str, name: str | None, examples: int) -> None:
         script = Path(f"{checked.name}_counterexample.py")
         script.write_text(report.counterexample, encoding="utf-8")
         click.echo(f"The smallest call that fails is in {script}; run it with: python {script}", err=True)
+    else:
+        click.echo("ok: everything is within bounds.")
     sys.exit(not report.passed)
 
 
 def _table(title: str, report: Report) -> Table:
-    table = Table("compared", "calls", "worst error", "allowed", "", title=title, title_justify="left")
-    for check in report.checks:
-        verdict = "ok" if check.passed else "FAILED"
-        table.add_row(check.name, str(check.calls), f"{check.worst:.1e}", f"{check.allowed:.1e}", verdict)
+    """A row for the output and each gradient, a column for each pair of sides: the worst relative error."""
+    sides = list(dict.fromkeys(check.what for check in report.checks))
+    calls = {what: max(check.calls for check in report.checks if check.what == what) for what in sides}
+    allowed = {what: min(check.allowed for check in report.checks if check.what == what) for what in sides}
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("worst error", footer="calls\nallowed")
+    for what in sides:
+        table.add_column(what.replace(", ", "\n"), footer=f"{calls[what]}\n{allowed[what]:.0e}", justify="right")
+    for of in dict.fromkeys(check.of for check in report.checks):
+        found = {check.what: check for check in report.checks if check.of == of}
+        table.add_row(of, *(_cell(found.get(what), allowed[what]) for what in sides))
     return table
+
+
+def _cell(check: Check | None, usual: float) -> str:
+    """An error; what was allowed stands beside it where that is more than usual."""
+    if check is None:
+        return ""
+    text = f"{check.worst:.1e}" + (f" of {check.allowed:.0e}" if check.allowed > usual else "")
+    return text if check.passed else f"[bold red]{text} FAILED[/]"

@@ -41,9 +41,9 @@ def differentiate(program: Program) -> Program:
 
 
 def gradient_name(program: Program, output: str) -> str:
-    """The name under which the gradient of an output is handed in, which no input has."""
-    name = GRADIENT + output
-    while name in {load.name for load in program.loads}:
+    """The name under which the gradient of an output is handed in, which no input and no value has."""
+    name, taken = GRADIENT + output, {load.name for load in program.loads} | set(program.types)
+    while name in taken:
         name += "_"
     return name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ def compare(attention: Attention, case: Case) -> Iterator[Comparison]:
         yield comparison
 
 
-def _run(function: Callable[[Mapping[str, Tensor]], Tensor], inputs: Mapping[str, Tensor]) -> Results:
+def _run(function: Callable[[Mapping[str, Any]], Tensor], inputs: Mapping[str, Tensor]) -> Results:
     leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
     output = function(leaves)
     # the weights of the loss are the same in every precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,9 +18,13 @@ from maskdsl.spec import Spec
 
 @dataclass(frozen=True)
 class Check:
-    """All comparisons of one kind: how many calls had it, and the worst of them against what was allowed there."""
+    """All comparisons of one kind: how many calls had it, and the worst of them against what was allowed there.
 
-    name: str
+    `what` names the two sides, `of` the output `o` or the gradient `d_<input>`.
+    """
+
+    what: str
+    of: str
     calls: int
     worst: float
     allowed: float
@@ -90,18 +95,18 @@ def verify(
 
 class _Tally:
     def __init__(self) -> None:
-        self.worst: dict[str, Comparison] = {}
-        self.calls: dict[str, int] = {}
+        self.worst: dict[tuple[str, str], Comparison] = {}
+        self.calls: Counter[tuple[str, str]] = Counter()
 
     def add(self, comparisons: list[Comparison]) -> None:
         """Count one call."""
         for comparison in comparisons:
-            name = f"{comparison.what}, {'output' if comparison.of == 'o' else comparison.of}"
-            worst = self.worst.setdefault(name, comparison)
+            kind = comparison.what, comparison.of
+            worst = self.worst.setdefault(kind, comparison)
             if comparison.error / comparison.allowed > worst.error / worst.allowed:
-                self.worst[name] = comparison
-            self.calls[name] = self.calls.get(name, 0) + 1
+                self.worst[kind] = comparison
+            self.calls[kind] += 1
 
     def checks(self) -> tuple[Check, ...]:
         """One check for every kind of comparison."""
-        return tuple(Check(name, self.calls[name], c.error, c.allowed) for name, c in self.worst.items())
+        return tuple(Check(*kind, self.calls[kind], c.error, c.allowed) for kind, c in self.worst.items())

@@ -168,14 +168,14 @@ def assert_equal_to_interpreter(spec: Spec, shape: Shape, chunk: int | None, reg
     given = tuple(sizes[name] for name in ("B", "T", "H", "K", "V", "L"))
     expected = interpret(parts.forward, inputs, sizes)
     output, stored = module.forward(given, **{x: inputs[name] for x, name in module.FORWARD.items()})
-    assert parts.stored == module.STORED
+    assert (parts.stored, parts.gradient) == (module.STORED, module.GRADIENT)
     rounding = max(1.0, *(x.abs().max().item() for x in expected.values()))
     assert_near(output, expected["o"], 1e-11)
     for name, value in zip(module.STORED, stored, strict=True):
         assert_near(value, expected[name], 1e-11, rounding)
     generator = torch.Generator().manual_seed(5)
     cotangent = torch.randn(output.shape, generator=generator, dtype=torch.float64)
-    known = inputs | dict(zip(module.STORED, stored, strict=True)) | {"d_o": cotangent}
+    known = inputs | dict(zip(module.STORED, stored, strict=True)) | {module.GRADIENT: cotangent}
     wanted = interpret(parts.backward, known, sizes)
     made = module.backward(given, **{x: known[name] for x, name in module.BACKWARD.items()})
     rounding = max(rounding, *(x.abs().max().item() for x in wanted.values()))
@@ -204,6 +204,7 @@ NAMES = [
     ("none", "true", "program", "load", "x0", "x1"),
     ("inverse", "scores", "operator", "identity", "tree", "before"),
     ("o", "v_chunks", "q_chunks", "match", "type", "print"),
+    ("d_q", "q", "d_o", "d_d_o", "d_o_", "d_o__"),
 ]
 
 
@@ -221,6 +222,15 @@ def test_inputs_may_be_named_like_anything_in_the_module(names: tuple[str, ...])
     )
     assert undefined(source_of(spec, grouped(spec))) == set()
     assert_equal_to_interpreter(spec, grouped(spec), 4)
+
+
+def test_a_definition_may_be_named_like_the_gradient() -> None:
+    spec = attention("q, k : key", "v : value", "d_o = attend(q, k, v, causal + window(3))", "return d_o * silu(v)")
+    forward = lowered(spec, small_shape(spec), 4)
+    parts = schedule(forward, joint(forward))
+    assert "d_o" in parts.stored
+    assert parts.gradient not in {*parts.stored, "q", "k", "v"}
+    assert_equal_to_interpreter(spec, small_shape(spec), 4)
 
 
 def test_a_docstring_with_quotes_and_backslashes_is_quoted() -> None:

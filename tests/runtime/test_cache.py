@@ -155,7 +155,7 @@ def test_a_write_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("obstacle", ["file", "below a file"])
-def test_a_folder_that_cannot_be_written_is_named(obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_in_the_way_is_named(obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tmp_path / "blocked"
     blocked.write_text("in the way")
     chosen = blocked if obstacle == "file" else blocked / "cache"
@@ -174,7 +174,11 @@ def test_a_folder_without_permission_is_named(folder: Path) -> None:
 
 def start(program: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -27,13 +27,13 @@ def correlated(shape: torch.Size, cosine: float) -> Tensor:
     return cosine**0.5 * common + (1 - cosine) ** 0.5 * own
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 0.98, 1.0, 2.0])
-@pytest.mark.parametrize("cosine", [0.0, 0.9, 0.99, 0.999])
+@pytest.mark.parametrize("beta", [0.0, 0.98, 1.0, 2.0])
+@pytest.mark.parametrize("cosine", [0.0, 0.99, 0.999])
 @pytest.mark.parametrize("lines", [PLAIN, LAYERED], ids=["plain", "hierarchy"])
 def test_correlated_keys(lines: tuple[str, ...], cosine: float, beta: float) -> None:
     """The inverse of I + tril(K K') blows up or loses its digits (fla#537, cudnn-frontend#1051)."""
     attention = compiled(*lines)
-    inputs = inputs_of(attention, 150, K=16)
+    inputs = inputs_of(attention, 100, H=1, K=16)
     inputs |= {"k": correlated(inputs["k"].shape, cosine), "beta": torch.full_like(inputs["beta"], beta)}
     assert_right(attention, inputs)
     # Reflections of nearly the same key undo each other: the terms of a chunk's product are as large and cancel.
@@ -45,8 +45,8 @@ def test_correlated_keys(lines: tuple[str, ...], cosine: float, beta: float) -> 
 def test_keys_that_are_not_normalised(length: float) -> None:
     """Steps stay contractions where beta |k|^2 <= 2, whatever the keys' own lengths (fla#537)."""
     attention = compiled(*PLAIN)
-    inputs = inputs_of(attention, 150, K=16)
-    spread = torch.linspace(0.5, 1, 150, dtype=torch.float64)[:, None, None]
+    inputs = inputs_of(attention, 100, H=1, K=16)
+    spread = torch.linspace(0.5, 1, 100, dtype=torch.float64)[:, None, None]
     inputs |= {"k": correlated(inputs["k"].shape, 0.5) * spread * length}
     inputs |= {"beta": torch.full_like(inputs["beta"], 2 / length**2)}
     assert_right(attention, inputs)

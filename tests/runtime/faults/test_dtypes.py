@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -34,13 +35,13 @@ def test_float32_is_float32(name: str) -> None:
 
 @pytest.mark.usefixtures("coarse_products")
 def test_coarse_products_stay_outside() -> None:
-    """TF32 or bf16 products that the user allows for other layers reach no generated program, and come back after it."""
+    """TF32 or bf16 products that the user allows elsewhere reach no generated program, and come back after it."""
     seen = []
 
     class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function: object, types: object, args: object = (), kwargs: object = None) -> object:
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             seen.append((torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision))
-            return function(*args, **(kwargs or {}))  # type: ignore[operator, misc]
+            return function(*args, **(kwargs or {}))
 
     attention = compiled(*VARIANTS["operator"])
     inputs = inputs_of(attention, 70, dtype=torch.float32)
@@ -68,7 +69,8 @@ def test_settings_made_with_either_interface_survive() -> None:
 def test_a_failing_program_gives_the_settings_back() -> None:
     """An error inside (here: out of memory) leaves no setting behind."""
     attention = compiled(*VARIANTS["number"])
-    enormous = {name: x.expand(1 << 40, *x.shape[1:]) for name, x in inputs_of(attention, 5, dtype=torch.float32).items()}
+    inputs = inputs_of(attention, 5, dtype=torch.float32)
+    enormous = {name: x.expand(1 << 40, *x.shape[1:]) for name, x in inputs.items()}
     torch.set_float32_matmul_precision("high")
     try:
         with pytest.raises(RuntimeError):

@@ -13,7 +13,7 @@ from variants import VARIANTS, chunk_of
 import maskdsl
 from maskdsl import CallError, SpecError
 
-LEVELS = (0.0, -1e-12, -0.1, -5.0, -20.0, -88.0, -1e3, -math.inf)
+LEVELS = (0.0, -1e-12, -5.0, -20.0, -88.0, -1e3, -math.inf)
 GATED = [name for name in VARIANTS if name != "sum"]
 
 

@@ -22,7 +22,7 @@ def test_sizes_that_share_no_factor(name: str) -> None:
 
 @every_variant
 def test_key_side_heads_are_shared(name: str) -> None:
-    """q and k with numbers of heads of their own, each a divisor of H: the gradients of shared heads add up (fla#1033)."""
+    """q and k with numbers of heads of their own, each a divisor of H: shared gradients add up (fla#1033)."""
     attention = compiled(*VARIANTS[name], chunk=chunk_of(name))
     for q, k in ((1, 6), (6, 1), (2, 3), (3, 3), (1, 2), (1, 1)):
         assert_right(attention, inputs_of(attention, 19, B=2, H=6, K=5, key_heads=(("q", q), ("k", k))))
@@ -31,7 +31,7 @@ def test_key_side_heads_are_shared(name: str) -> None:
 @pytest.mark.parametrize("size", [1, 8, 16, 24, 48, 72, 80, 96, 100, 112, 160, 192, 256])
 @pytest.mark.parametrize("name", ["number", "diagonal and operator", "operator, weak hierarchy", "diagonal, window"])
 def test_head_dimensions(name: str, size: int) -> None:
-    """Tiles larger than the head, heads that are no power of two, more than one tile (mamba#1024, fla#556, fla#1018)."""
+    """Tiles larger than the head, heads of no power of two, more than one tile (mamba#1024, fla#556, fla#1018)."""
     attention = compiled(*VARIANTS[name], chunk=chunk_of(name))
     for K, V in ((size, 3), (3, size)):
         assert_right(attention, inputs_of(attention, 17, H=1, K=K, V=V), tolerance=1e-7 if K == 1 else 1e-9)
@@ -47,7 +47,7 @@ def test_more_sequences_than_a_grid_axis_holds(name: str, B: int, H: int) -> Non
 
 @every_variant
 def test_batch_rows_are_independent(name: str) -> None:
-    """A sequence alone gives what it gives in a batch, also beside one that is all NaN (fla#842, transformers#46773)."""
+    """A sequence alone gives what it gives in a batch, even beside one of NaN (fla#842, transformers#46773)."""
     attention = compiled(*VARIANTS[name], chunk=chunk_of(name))
     inputs = inputs_of(attention, 29, B=3)
     for name, x in inputs.items():

@@ -59,7 +59,7 @@ def test_the_output_never_sees_what_comes_after(name: str) -> None:
         torch.testing.assert_close(attention(**prefix), whole[:, :length], rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 7, 12, 16, 31, 48, 64, 100, 128, 256])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 12, 31, 48, 64, 100, 256])
 @pytest.mark.parametrize("name", ["number", "diagonal", "operator", "diagonal and operator", "operator, window"])
 def test_every_chunk_size(name: str, chunk: int) -> None:
     """Paths for one chunk size, sizes that are no powers of two (fla#876, fla#984, mamba#449)."""
