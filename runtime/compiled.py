@@ -48,7 +48,7 @@ class Attention:
         # modules cannot be copied or pickled, and come from the cache again
         return vars(self) | {"_modules": {}}
 
-    def __call__(self, *args: Tensor, check_inputs: bool = False, **kwargs: Tensor) -> Tensor:
+    def __call__(self, /, *args: Tensor, check_inputs: bool = False, **kwargs: Tensor) -> Tensor:
         """The output of a call; raises `CallError` naming the input that is wrong.
 
         `check_inputs` also holds the values against the declared ranges.
@@ -59,7 +59,7 @@ class Attention:
         given = (sizes.B, sizes.T, sizes.H, sizes.K or 0, sizes.V or 0, sizes.L or 0)
         return apply(self._module(signature), given, bound.tensors, _result_dtype(self.spec, bound))
 
-    def reference(self, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
+    def reference(self, /, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
         """The output in float64 by an oracle, differentiable: `dense` builds M[t, s], `recurrent` goes token by
         token."""
         if oracle not in get_args(Oracle):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from agreement import inputs_of
+from agreement import assert_right, inputs_of
 from torch import Tensor
 
 import maskdsl
@@ -143,6 +143,15 @@ def test_by_name_by_position_and_both() -> None:
     assert compiled(q, k, **{name: inputs[name] for name in ("lam", "v", "g")}).equal(by_name)
 
 
+def test_inputs_may_have_any_name() -> None:
+    """Also those that Python and the generated programs use themselves."""
+    names = ("self", "args", "spec", "sizes", "forward", "torch", "d_o", "o", "module", "ctx")
+    declared = f"attention any:\n    {', '.join(names)} : key\n    v : value\n"
+    text = f"{declared}    return attend({' + '.join(names)}, self, v, causal)\n"
+    compiled = maskdsl.compile(text)
+    assert_right(compiled, inputs_of(compiled, 9))
+
+
 def changed(name: str, change: Callable[[Tensor], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda inputs: inputs | {name: change(inputs[name])}
 
@@ -271,7 +280,7 @@ def test_names_of_the_library() -> None:
 
 def test_an_unknown_attribute() -> None:
     with pytest.raises(AttributeError, match="module 'maskdsl' has no attribute 'compil'"):
-        _ = maskdsl.compil  # type: ignore[attr-defined]
+        _ = maskdsl.compil
 
 
 HEAVY = {"torch", "hypothesis", "sympy", "networkx", "lark", "click", "matplotlib", "pytest"}

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.command()
 @spec_argument
 @click.option("--examples", type=click.IntRange(1), default=50, show_default=True, help="Random calls to compare.")
-def verify(spec: str, name: str | None, examples: int) -> None:
+@click.option("--device", default="cpu", show_default=True, help="Where the compiled programs run, such as cuda.")
+def verify(spec: str, name: str | None, examples: int, device: str) -> None:
     """Compare the compiled SPEC, output and gradients, with its definition in float64 on random calls.
 
     On failure the smallest call that fails is written as a script that runs on its own, NAME_counterexample.py.
@@ -36,7 +37,7 @@ def verify(spec: str, name: str | None, examples: int) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(checked.name, total=examples)
-        report = verified(checked, examples, lambda: progress.advance(task))
+        report = verified(checked, examples, lambda: progress.advance(task), device=device)
     Console().print(_table(checked.name, report))
     if report.counterexample is not None:
         script = Path(f"{checked.name}_counterexample.py")

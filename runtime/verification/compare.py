@@ -66,8 +66,11 @@ Results = dict[str, Tensor]
 """The output `o` and the gradients `d_<input>`."""
 
 
-def compare(attention: Attention, case: Case) -> Iterator[Comparison]:
-    """All comparisons of a call. Inputs are rounded to float32, so that both precisions see the same numbers."""
+def compare(attention: Attention, case: Case, device: str = "cpu") -> Iterator[Comparison]:
+    """All comparisons of a call; the compiled programs run on `device`, the oracles on the CPU.
+
+    Inputs are rounded to float32, so that both precisions see the same numbers.
+    """
     spec = attention.spec
     single = random_inputs(spec, case.shape, seed=case.seed, dtype=torch.float32, regime=case.regime)
     double = {name: x.to(torch.float64) for name, x in single.items()}
@@ -77,10 +80,10 @@ def compare(attention: Attention, case: Case) -> Iterator[Comparison]:
             "dense = recurrent, float64", _run(lambda x: dense(spec, x), double), reference, torch.float64
         )
     yield from _against(
-        "compiled = recurrent, float64", _run(lambda x: attention(**x), double), reference, torch.float64
+        "compiled = recurrent, float64", _run(lambda x: attention(**x), double, device), reference, torch.float64
     )
 
-    result = _run(lambda x: attention(**x), single)
+    result = _run(lambda x: attention(**x), single, device)
     rough: Results = {}
     for comparison in _against("compiled = recurrent, float32", result, reference, torch.float32):
         if not comparison.passed:
@@ -91,18 +94,18 @@ def compare(attention: Attention, case: Case) -> Iterator[Comparison]:
         yield comparison
 
 
-def _run(function: Callable[[Mapping[str, Any]], Tensor], inputs: Mapping[str, Tensor]) -> Results:
-    leaves = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+def _run(function: Callable[[Mapping[str, Any]], Tensor], inputs: Mapping[str, Tensor], device: str = "cpu") -> Results:
+    leaves = {name: x.to(device, copy=True).requires_grad_() for name, x in inputs.items()}
     output = function(leaves)
     # the weights of the loss are the same in every precision
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(torch.float32).to(output.dtype)
-    gradients = torch.autograd.grad(output, list(leaves.values()), weights, allow_unused=True)
+    gradients = torch.autograd.grad(output, list(leaves.values()), weights.to(device), allow_unused=True)
     found = {
-        f"d_{name}": torch.zeros_like(x) if gradient is None else gradient
+        f"d_{name}": (torch.zeros_like(x) if gradient is None else gradient).cpu()
         for (name, x), gradient in zip(leaves.items(), gradients, strict=True)
     }
-    return {"o": output.detach(), **found}
+    return {"o": output.detach().cpu(), **found}
 
 
 def _against(what: str, results: Results, reference: Results, dtype: torch.dtype) -> Iterator[Comparison]:

@@ -15,7 +15,7 @@ from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape, random_inputs, regimes, shapes
 
-ROUNDING = 10
+ROUNDING = 30
 """How many times the error of the float32 recurrence counts as unavoidable, where that is more than the tolerance.
 
 Gradients can cancel (that of l2norm along its own vector): their digits are lost in every precision alike.
