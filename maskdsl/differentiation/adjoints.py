@@ -72,7 +72,8 @@ class Adjoints:
             return None
         used = [i for i in range(len(x)) if ops.argument(i) in slope.free_symbols]
         moved = {ops.argument(i): ops.argument(n + 1) for n, i in enumerate(used)}
-        term = ops.argument(0) * slope.xreplace(moved)
+        # term by term, so that a gradient of 0 meets each factor before an overflowing sum of them could
+        term = sympy.Add(*(ops.argument(0) * part for part in sympy.Add.make_args(slope.xreplace(moved))))
         grad = dy if slope == 1 else self.build(ops.Map(term), dy, *(x[i] for i in used), name=f"d_{x[index]}")
         return self.reduce(grad, self.build.types[x[index]])
 

@@ -94,7 +94,7 @@ def test_different_groups_meet_over_all_heads() -> None:
 def test_a_gated_delta_shares_the_products_of_its_keys() -> None:
     program = lower(masked("semiseparable(g) * delta(k, b)", GATE, STRENGTH), {"k": 2})
     types = program.types
-    square = [i for i in made_by(program, ops.Dot) if types[i.results[0]][-2:] == ("C64", "C64")]
+    square = [i for i in made_by(program, ops.Dot) if types[i.results[0]][-2:] == ("C32", "C32")]
     of_keys = [i for i in square if i.operands[0] == i.operands[1]]
     # reads k[c]' k[s] v[s] and the system k[c]' k[s] are one product; q k' serves scores and answers
     assert len(of_keys) == 1
