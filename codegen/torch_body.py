@@ -20,6 +20,7 @@ _LONGEST = 100
 
 _LIGHT = (
     ops.Align,
+    ops.Cast,
     ops.Expand,
     ops.Repeat,
     ops.GroupSum,

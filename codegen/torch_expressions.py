@@ -25,6 +25,8 @@ def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str
             return f"{x[0]}.repeat_interleave({ax.ratio(types[0][dim])}, {dim})"
         case ops.GroupSum(ratio, dim):
             return f"{x[0]}.unflatten({dim}, (-1, {ratio})).sum({dim + 1})"
+        case ops.Cast(wide):
+            return f"{x[0]}.double()" if wide else f"{x[0]}.to({like}.dtype)"
         case ops.Unchunk():
             return f"torch_ops.unchunk({x[0]}, T)"
         case ops.Transpose():

@@ -69,6 +69,8 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
             batch, head, chunk, position, *rest = x[0]
             _require((chunk, position) == (ax.chunks(size), ax.positions(size)), f"chunks of {size}")
             return ((batch, "T", head, *rest),)
+        case ops.Cast():
+            return (x[0],)
         case ops.Shift():
             _require(x[0][2].startswith("N"), "a chunk axis")
             return (x[0],)

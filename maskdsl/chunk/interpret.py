@@ -86,6 +86,8 @@ class Interpreter:
                 return _chunk(x[0], size)
             case ops.Unchunk():
                 return x[0].flatten(2, 3)[:, :, : self.sizes["T"]].transpose(1, 2)
+            case ops.Cast():
+                return x[0]
             case ops.Shift(by):
                 return _shift(x[0], by)
             case ops.Transpose():

@@ -140,6 +140,13 @@ class Place(Operation):
     dim: int
 
 
+@dataclass(frozen=True)
+class Cast(Operation):
+    """The same numbers in float64 (`wide`), or back in the precision of the call."""
+
+    wide: bool
+
+
 # -- arithmetic
 
 

@@ -36,6 +36,8 @@ class Adjoints:
                 return [build(ops.Unchunk(size), dy, name=f"d_{x[0]}")]
             case ops.Unchunk(size):
                 return [build(ops.Chunk(size), dy, name=f"d_{x[0]}")]
+            case ops.Cast(wide):
+                return [build(ops.Cast(not wide), dy, name=f"d_{x[0]}")]
             case ops.Shift(by):
                 return [build(ops.Shift(-by), dy, name=f"d_{x[0]}")]
             case ops.Transpose() | ops.Tril() | ops.Near():

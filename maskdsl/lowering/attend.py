@@ -56,6 +56,7 @@ class TermLowering:
 
     def __init__(self, emit: Emitter, expressions: Expressions, term: Term, size: int) -> None:
         self.emit, self.expressions, self.term, self.size = emit, expressions, term, size
+        self.reflecting = any(isinstance(step, RankOne) for step in term.path)
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
@@ -77,19 +78,31 @@ class TermLowering:
                     weighted = Scalar(multiply(coefficient, a).expr, a.kind)
                     reflections.append(Reflection(self._vector(weighted, "a"), self._vector(b, "b"), len(decays)))
         time = timeline(self.emit, self.size, decays)
-        return block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
+        part = block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
+        if not self.reflecting:
+            return part
+        return Block(*(self.emit(ops.Cast(wide=False), value, name=value) for value in dataclasses.astuple(part)))
 
     def _gate(self, g: Scalar) -> str:
         value = self.expressions.value(g, "g")
         bounded = self.emit.map(sympy.Max(self.emit.ref(value), _SMALLEST_LOG), TOKEN_HEADS, value)
-        return self.emit.chunk(self.emit.every_token(bounded), self.size)
+        return self._precise(self.emit.chunk(self.emit.every_token(bounded), self.size))
 
     def _vector(self, vector: Scalar, name: str) -> Vector:
         coefficient, rest = self.expressions.split(vector)
-        value = self.emit.chunk(self.emit.every_token(self.expressions.value(rest, name)), self.size)
+        value = self._precise(self.emit.chunk(self.emit.every_token(self.expressions.value(rest, name)), self.size))
         if coefficient.kind is Kind.CONST:
             return Vector(value, self.expressions.constant(coefficient.expr))
-        return Vector(value, self.emit.chunk(self.expressions.value(coefficient, f"{name}_scale"), self.size))
+        factor = self.emit.chunk(self.expressions.value(coefficient, f"{name}_scale"), self.size)
+        return Vector(value, self._precise(factor))
+
+    def _precise(self, value: str) -> str:
+        """A value in the precision of the path.
+
+        What a chunk of rank-one steps adds up can cancel: reflections (beta = 2) along nearly parallel keys lose two
+        digits in 64 positions, growing operators more. In float64 nothing is lost, and only this part pays for it.
+        """
+        return self.emit(ops.Cast(wide=True), value, name=value) if self.reflecting else value
 
     def _masked(self, scores: str) -> str:
         """The scores inside a chunk under the term's hierarchy and window."""

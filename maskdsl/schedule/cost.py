@@ -52,7 +52,7 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
             return lags * _pair_flops(x, sizes)
         case ops.BandAdjoint(lags):
             return 3 * lags * _pair_flops(x[1:], sizes)
-        case ops.Load() | ops.Align() | ops.Expand() | ops.Transpose() | ops.Constant() | ops.Identity():
+        case ops.Load() | ops.Cast() | ops.Align() | ops.Expand() | ops.Transpose() | ops.Constant() | ops.Identity():
             return 0
     return sum(elements(axes, sizes) for axes in x)
 

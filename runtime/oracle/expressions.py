@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -183,6 +184,19 @@ def _sigmoid(x: Tensor) -> Tensor:
     return functional.logsigmoid(x).exp()
 
 
+class _Tanh(torch.autograd.Function):
+    # likewise for 1 - tanh(x)**2
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.tanh(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * 4 * torch.sigmoid(2 * x) * torch.sigmoid(-2 * x)
+
+
 def _softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)); beyond 50 the rest is below the precision of float64."""
     return functional.softplus(x, threshold=50)
@@ -211,7 +225,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "logsigmoid": functional.logsigmoid,
     "softplus": _softplus,
     "silu": functional.silu,
-    "tanh": torch.tanh,
+    "tanh": _Tanh.apply,
     "relu": torch.relu,
     "abs": torch.abs,
     "square": torch.square,

@@ -36,6 +36,7 @@ REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Chunk(2), (ROWS,), "a token axis"),
     (ops.Chunk(2), (("B", "1", "H"),), "a token axis"),
     (ops.Unchunk(3), (ROWS,), "chunks of 3"),
+    (ops.Cast(wide=True), (KEYS, KEYS), "1 operands"),
     (ops.Shift(1), (KEYS,), "a chunk axis"),
     (ops.Transpose(), (("B",),), "out of range"),
     (ops.Transpose(), (), "it takes 1 operands"),

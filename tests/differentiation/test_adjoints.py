@@ -51,6 +51,7 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("group sum", ops.GroupSum(3, 2), (KEYS,)),
     ("chunk", ops.Chunk(2), (KEYS,)),
     ("unchunk", ops.Unchunk(2), (ROWS,)),
+    ("cast", ops.Cast(wide=True), (ROWS,)),
     ("shift", ops.Shift(1), (ROWS,)),
     ("shift back", ops.Shift(-2), (ROWS,)),
     ("transpose", ops.Transpose(), (ROWS,)),

@@ -210,3 +210,12 @@ def test_no_stage_knows_a_definition_by_name(file: Path) -> None:
 
 def test_the_compiler_has_files_to_look_through() -> None:
     assert len(compiler_files()) > 25
+
+
+def test_rank_one_steps_and_they_alone_are_worked_out_in_float64() -> None:
+    reflecting = lower(masked("semiseparable(g) * delta(k, b)", GATE, STRENGTH))
+    assert {i.op.wide for i in reflecting.instructions if isinstance(i.op, ops.Cast)} == {True, False}
+    (scan,) = made_by(reflecting, ops.Scan)
+    narrow = {r for i in reflecting.instructions if i.op == ops.Cast(wide=False) for r in i.results}
+    assert scan.operands[0] in narrow
+    assert not made_by(lower(masked("semiseparable(g)", GATE)), ops.Cast)
