@@ -21,6 +21,7 @@ _LONGEST = 100
 _LIGHT = (
     ops.Align,
     ops.Cast,
+    ops.Chunk,
     ops.Expand,
     ops.Repeat,
     ops.GroupSum,

@@ -81,7 +81,9 @@ class TermLowering:
         part = block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
         if not self.reflecting:
             return part
-        return Block(*(self.emit(ops.Cast(wide=False), value, name=value) for value in dataclasses.astuple(part)))
+        return Block(
+            *(self.emit(ops.Cast(wide=False), value, name=f"{value}_narrow") for value in dataclasses.astuple(part))
+        )
 
     def _gate(self, g: Scalar) -> str:
         value = self.expressions.value(g, "g")
@@ -102,7 +104,7 @@ class TermLowering:
         What a chunk of rank-one steps adds up can cancel: reflections (beta = 2) along nearly parallel keys lose two
         digits in 64 positions, growing operators more. In float64 nothing is lost, and only this part pays for it.
         """
-        return self.emit(ops.Cast(wide=True), value, name=value) if self.reflecting else value
+        return self.emit(ops.Cast(wide=True), value, name=f"{value}_double") if self.reflecting else value
 
     def _masked(self, scores: str) -> str:
         """The scores inside a chunk under the term's hierarchy and window."""

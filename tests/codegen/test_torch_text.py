@@ -138,7 +138,7 @@ def comments(source: str) -> list[str]:
 def test_values_keep_the_names_of_the_spec() -> None:
     spec = library_spec("log_linear_gated_deltanet")
     forward = function_source(source_of(spec, small_shape(spec)), "forward")
-    assert re.search(r"^    kn_chunks = ", forward, re.MULTILINE)
+    assert re.search(r"^    kn_chunks_double = ", forward, re.MULTILINE)
     assert all(re.search(rf"\b{each.name}\b", forward.splitlines()[0]) for each in spec.inputs)
 
 
