@@ -44,6 +44,17 @@ def infer(op: Operation, operands: tuple[Axes, ...]) -> tuple[Axes, ...]:
 def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
     counts = _COUNTS.get(type(op), range(1, 2))
     _require(len(x) in counts, f"{' or '.join(map(str, counts))} operands" if len(counts) < 3 else "operands")
+    for rule in (_layout, _arithmetic, _pairs, _between_chunks):
+        types = rule(op, x)
+        if types is not None:
+            return types
+    raise TypeMismatch(f"no rule for {op}")
+
+
+Types = tuple[Axes, ...]
+
+
+def _layout(op: Operation, x: Types) -> Types | None:
     match op:
         case ops.Load(_, axes) | ops.Constant(_, axes):
             return (axes,)
@@ -87,6 +98,11 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
         case ops.Place(_, stride, dim):
             axis = x[0][dim]
             return (_replace(x[0], dim, ax.positions(ax.chunk_size(axis), ax.rows(axis) * stride)),)
+    return None
+
+
+def _arithmetic(op: Operation, x: Types) -> Types | None:
+    match op:
         case ops.Map(expr):
             used = {s.name for s in expr.free_symbols if s.name.startswith("x")}
             _require(used <= {f"x{i}" for i in range(len(x))}, "an operand for every argument")
@@ -105,6 +121,11 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
         case ops.Inverse():
             _require(x[0][-1] == x[0][-2], "a square system")
             return (x[0],)
+    return None
+
+
+def _pairs(op: Operation, x: Types) -> Types | None:
+    match op:
         case ops.Spans(steps):
             position = ax.positions(ax.chunk_size(x[0][3]))
             _require(ax.rows(x[0][3]) == steps, f"{steps} decays a position")
@@ -127,6 +148,11 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
         case ops.SelectAdjoint():
             _require(x[0][-1] == x[0][-2], "pairs of positions of a chunk")
             return ((*x[0][:-1], "L"),)
+    return None
+
+
+def _between_chunks(op: Operation, x: Types) -> Types | None:
+    match op:
         case ops.Scan():
             _require_operator(x[0], x[1])
             return ((*ax.join(x[0][:3], x[1][:3]), *x[1][3:]),)
@@ -156,7 +182,7 @@ def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
             return ((*ax.join(*(t[:3] for t in x)), query[3], value[4]),)
         case ops.BandAdjoint(lags, width, base, admissibility):
             return _adjoint(ops.Band(lags, width, base, admissibility), x)
-    raise TypeMismatch(f"no rule for {op}")
+    return None
 
 
 def _require(condition: bool, what: str) -> None:

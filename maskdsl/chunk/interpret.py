@@ -132,7 +132,7 @@ class Interpreter:
                 return _walk(queries, operators, states, lam, base, admissibility)
             case ops.Band(lags, width, base, admissibility):
                 return _band(x, lags, width, base, admissibility)
-        raise NotImplementedError(f"no meaning for {op}")
+        raise TypeError(f"{op} has no meaning")
 
     def _dimensions(self, expr: sympy.Expr) -> dict[sympy.Symbol, int]:
         return {s: self.sizes[s.name] for s in expr.free_symbols if s.name in self.sizes}

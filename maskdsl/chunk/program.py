@@ -41,14 +41,13 @@ class Program:
         return tuple(i.op for i in self.instructions if isinstance(i.op, Load))
 
     def graph(self) -> nx.DiGraph:
-        """The data flow: nodes are positions in `instructions`, edges carry the name and type of a value."""
+        """The data flow: nodes are positions in `instructions`, an edge carries the `value` that it hands on."""
         graph: nx.DiGraph = nx.DiGraph()
-        types = self.types
         made: dict[str, int] = {}
         for position, instruction in enumerate(self.instructions):
             graph.add_node(position, instruction=instruction)
             for operand in instruction.operands:
-                graph.add_edge(made[operand], position, value=operand, type=types[operand])
+                graph.add_edge(made[operand], position, value=operand)
             made.update(dict.fromkeys(instruction.results, position))
         return graph
 
@@ -129,10 +128,7 @@ class Builder:
 
 def prune(program: Program) -> Program:
     """The program without instructions that no output needs."""
-    needed = {value for _, value in program.outputs}
-    kept = []
-    for instruction in reversed(program.instructions):
-        if needed & set(instruction.results):
-            needed |= set(instruction.operands)
-            kept.append(instruction)
-    return Program(program.name, tuple(reversed(kept)), program.outputs)
+    graph, outputs = program.graph(), {value for _, value in program.outputs}
+    ends = [n for n, instruction in enumerate(program.instructions) if outputs & set(instruction.results)]
+    needed = set(ends).union(*(nx.ancestors(graph, end) for end in ends))
+    return Program(program.name, tuple(program.instructions[n] for n in sorted(needed)), program.outputs)

@@ -344,7 +344,7 @@ def test_band_adjoint() -> None:
 
 
 def test_an_operation_without_meaning_is_an_error() -> None:
-    with pytest.raises(NotImplementedError, match="no meaning"):
+    with pytest.raises(TypeError, match="no meaning"):
         run(Operation(), tensor([1]))
 
 

@@ -86,8 +86,8 @@ def test_origin_takes_no_part_in_equality() -> None:
     assert Instruction(("a",), LOAD.op, (), LOAD.types, origin="inputs") == LOAD
 
 
-def test_the_graph_carries_values_and_types() -> None:
+def test_the_graph_carries_values() -> None:
     graph = program(LOAD, DOUBLE).graph()
-    assert list(graph.edges(data=True)) == [(0, 1, {"value": "a", "type": TOKENS})]
+    assert list(graph.edges(data=True)) == [(0, 1, {"value": "a"})]
     assert graph.nodes[1]["instruction"] == DOUBLE
     assert program(LOAD, DOUBLE).loads == (LOAD.op,)
