@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from maskdsl.mask.nodes import Kind
+from maskdsl.mask.scalars import union
 
 SCALARS = (Kind.TOKEN, Kind.HEAD, Kind.CONST)
 """One number a token, head or spec."""
@@ -14,20 +15,6 @@ KEY_VECTORS = (Kind.KEY, Kind.CHANNEL, Kind.HEAD_CHANNEL)
 
 VECTORS = (*KEY_VECTORS, Kind.VALUE)
 """All vectors."""
-
-_BY_AXES = {frozenset(kind.value): kind for kind in Kind}
-
-
-def union(left: Kind, right: Kind) -> Kind | None:
-    """The kind of an elementwise operation, with the axes of both; None where the last axes differ.
-
-    A key-side head is shared by a group of heads, so `Hk` takes part as the heads of a `key` result.
-    """
-    if left.feature and right.feature and left.feature != right.feature:
-        return None
-    if Kind.KEY in (left, right):
-        return Kind.KEY
-    return _BY_AXES[frozenset(left.value) | frozenset(right.value)]
 
 
 def union_all(kinds: Iterable[Kind]) -> Kind | None:

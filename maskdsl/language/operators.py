@@ -2,59 +2,12 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from maskdsl.diagnostics import Related
 from maskdsl.language.printer import to_text
 from maskdsl.language.report import Report, walk
 from maskdsl.language.syntax import Binary, Call, Expression, Span
-from maskdsl.mask.nodes import (
-    Causal,
-    Compose,
-    Delta,
-    Fenwick,
-    Mask,
-    Plus,
-    Rank1,
-    Semiseparable,
-    Times,
-)
-
-
-class Valued(IntEnum):
-    """What the entries M[t, s] of a mask are."""
-
-    NUMBER = 0
-    DIAGONAL = 1
-    OPERATOR = 2
-
-
-def valued(mask: Mask) -> Valued:
-    """What the entries of a mask are, as its constructors say."""
-    match mask:
-        case Delta() | Rank1():
-            return Valued.OPERATOR
-        case Semiseparable(g) if g.kind.feature:
-            return Valued.DIAGONAL
-        case Compose(left, right) | Times(left, right) | Plus(left, right):
-            return max(valued(left), valued(right))
-    return Valued.NUMBER
-
-
-def multiplies(left: Mask, right: Mask) -> bool:
-    """Whether `*` joins the two: one is number-valued, or both are diagonal."""
-    pair = {valued(left), valued(right)}
-    return Valued.NUMBER in pair or pair == {Valued.DIAGONAL}
-
-
-def is_path(mask: Mask) -> bool:
-    """Whether the mask is a product of one step operator a position."""
-    match mask:
-        case Causal() | Semiseparable() | Delta() | Rank1() | Compose():
-            return True
-        case Times(left, right):
-            return is_path(left) and is_path(right)
-    return False
+from maskdsl.mask.nodes import Compose, Fenwick, Mask, Plus, Times
+from maskdsl.mask.properties import Valued, is_path, multiplies, valued
 
 
 def hierarchies(mask: Mask) -> set[tuple[int, str]]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import sympy
 
-from maskdsl.language.kinds import union, union_all
+from maskdsl.language.kinds import union_all
 from maskdsl.language.report import Report, Value, function_span
 from maskdsl.language.syntax import Binary, Call, Expression
 from maskdsl.mask.nodes import Kind, Mask, Scalar
+from maskdsl.mask.scalars import union
 from maskdsl.scalar.build import FUNCTIONS
 
 _OPERATIONS: Mapping[str, Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {

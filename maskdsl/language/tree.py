@@ -60,7 +60,7 @@ class TreeReader:
     def _block(self, tree: Tree[Token], seen: dict[str, Span]) -> Attention:
         match tree.children:
             case [Token() as header, Tree(data="docstring", children=[Token() as text]), *rest]:
-                doc, end = inspect.cleandoc(_unquote(text)), span_of(text)
+                doc, end = clean_doc(_unquote(text)), span_of(text)
             case [Token() as header, *rest]:
                 doc, end = "", span_of(header)
             case _:
@@ -177,6 +177,11 @@ class TreeReader:
         self, code: str, message: str, span: Span, label: str = "", hint: str = "", related: tuple[Related, ...] = ()
     ) -> None:
         self.diagnostics.append(Diagnostic(code, message, span, label, hint, related))
+
+
+def clean_doc(text: str) -> str:
+    """A docstring without its common indentation, blank ends and spaces at the ends of lines."""
+    return inspect.cleandoc("\n".join(line.rstrip() for line in text.splitlines()))
 
 
 def _unquote(token: Token) -> str:

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from enum import IntEnum
 
-from maskdsl.mask.nodes import Causal, Compose, Delta, Fenwick, Mask, Plus, Rank1, Semiseparable, Times, Window
+from maskdsl.mask.nodes import Causal, Compose, Delta, Mask, Plus, Rank1, Semiseparable, Times
 
 Operator = type[Compose] | type[Times] | type[Plus]
 
 
+class Valued(IntEnum):
+    """What the entries M[t, s] of a mask are; each kind includes those before it."""
+
+    NUMBER = 0
+    DIAGONAL = 1
+    OPERATOR = 2
+
+
+def valued(mask: Mask) -> Valued:
+    """What the entries of a mask are, as its constructors say."""
+    match mask:
+        case Delta() | Rank1():
+            return Valued.OPERATOR
+        case Semiseparable(g) if g.kind.feature:
+            return Valued.DIAGONAL
+        case Compose(left, right) | Times(left, right) | Plus(left, right):
+            return max(valued(left), valued(right))
+    return Valued.NUMBER
+
+
 def is_number_valued(mask: Mask) -> bool:
     """Whether every M[t, s] is a number."""
-    match mask:
-        case Causal() | Fenwick() | Window():
-            return True
-        case Semiseparable(g):
-            return g.kind.feature is None
-        case Compose(left, right) | Times(left, right) | Plus(left, right):
-            return is_number_valued(left) and is_number_valued(right)
-    return False
+    return valued(mask) is Valued.NUMBER
 
 
-def is_diagonal_valued(mask: Mask) -> bool:
-    """Whether every M[t, s] is a diagonal; numbers are diagonals too."""
-    match mask:
-        case Causal() | Fenwick() | Window() | Semiseparable():
-            return True
-        case Compose(left, right) | Times(left, right) | Plus(left, right):
-            return is_diagonal_valued(left) and is_diagonal_valued(right)
-    return False
+def multiplies(left: Mask, right: Mask) -> bool:
+    """Whether `*` joins the two: one is number-valued, or both are diagonal."""
+    pair = {valued(left), valued(right)}
+    return Valued.NUMBER in pair or pair == {Valued.DIAGONAL}
 
 
 def is_path(mask: Mask) -> bool:
@@ -40,8 +50,7 @@ def is_path(mask: Mask) -> bool:
         case Compose(left, right):
             return is_path(left) and is_path(right)
         case Times(left, right):
-            diagonal = is_diagonal_valued(left) and is_diagonal_valued(right)
-            return is_path(left) and is_path(right) and (diagonal or is_number_valued(left) or is_number_valued(right))
+            return is_path(left) and is_path(right) and multiplies(left, right)
     return False
 
 

@@ -8,31 +8,36 @@ from maskdsl.mask.nodes import Kind, Scalar
 
 ONE = Scalar(sympy.S.One, Kind.CONST)
 
-_BY_AXES = {(kind.feature, "T" in kind.value, "H" in kind.value): kind for kind in Kind if kind is not Kind.KEY}
+_BY_AXES = {frozenset(kind.value): kind for kind in Kind}
 
 
-def union(left: Kind, right: Kind) -> Kind:
-    """The kind of an elementwise result: the union of the axes, where `KEY` wins over `CHANNEL`.
+def union(left: Kind, right: Kind) -> Kind | None:
+    """The kind of an elementwise operation, with the axes of both; None where the last axes differ.
 
-    Raises ValueError where the two have different features, as K and V.
+    A key-side head is shared by a group of heads, so `Hk` takes part as the heads of a `key` result.
     """
-    features = {kind.feature for kind in (left, right)} - {None}
-    if len(features) > 1:
-        raise ValueError(f"'{left.label}' and '{right.label}' do not broadcast.")
+    if left.feature and right.feature and left.feature != right.feature:
+        return None
     if Kind.KEY in (left, right):
         return Kind.KEY
-    axes = left.value + right.value
-    return _BY_AXES[features.pop() if features else None, "T" in axes, "H" in axes]
+    return _BY_AXES[frozenset(left.value) | frozenset(right.value)]
 
 
 def add(left: Scalar, right: Scalar) -> Scalar:
-    """left + right."""
-    return Scalar(left.expr + right.expr, union(left.kind, right.kind))
+    """left + right; raises ValueError where the kinds do not broadcast."""
+    return Scalar(left.expr + right.expr, _joint(left, right))
 
 
 def multiply(left: Scalar, right: Scalar) -> Scalar:
-    """left * right."""
-    return Scalar(left.expr * right.expr, union(left.kind, right.kind))
+    """left * right; raises ValueError where the kinds do not broadcast."""
+    return Scalar(left.expr * right.expr, _joint(left, right))
+
+
+def _joint(left: Scalar, right: Scalar) -> Kind:
+    kind = union(left.kind, right.kind)
+    if kind is None:
+        raise ValueError(f"'{left.kind.label}' and '{right.kind.label}' do not broadcast.")
+    return kind
 
 
 def negate(scalar: Scalar) -> Scalar:

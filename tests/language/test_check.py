@@ -9,7 +9,6 @@ import sympy
 
 from maskdsl.diagnostics import Source, SpecError
 from maskdsl.language.check import check
-from maskdsl.language.kinds import union
 from maskdsl.language.load import specs
 from maskdsl.language.parse import parse
 from maskdsl.language.syntax import Range
@@ -27,6 +26,7 @@ from maskdsl.mask.nodes import (
     Times,
     Window,
 )
+from maskdsl.mask.scalars import union
 from maskdsl.scalar.build import dimension, symbol
 from maskdsl.scalar.functions import sigmoid, softplus
 from maskdsl.spec import Attend, Definition, Input, L2Norm, Spec

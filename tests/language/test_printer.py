@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +26,7 @@ from maskdsl.language.syntax import (
     Return,
     Text,
 )
+from maskdsl.language.tree import clean_doc
 
 NAMES = st.sampled_from(["a", "b_1", "_", "key", "exp", "T", "weak"])
 NUMBERS = st.one_of(st.integers(0, 10**20), st.floats(0, 1e300))
@@ -60,7 +59,7 @@ DECLARATIONS = st.builds(
     RANGES,
 )
 STATEMENTS = st.one_of(DECLARATIONS, st.builds(Assignment, NAMES, EXPRESSIONS), st.builds(Return, EXPRESSIONS))
-DOCS = st.text(st.sampled_from("ab \\\"'#\n"), max_size=20).map(inspect.cleandoc)
+DOCS = st.text(st.sampled_from("ab \\\"'#\n"), max_size=20).map(clean_doc)
 
 
 @st.composite

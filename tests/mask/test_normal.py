@@ -25,7 +25,7 @@ from maskdsl.mask.nodes import (
 )
 from maskdsl.mask.normal import Decay, Hierarchy, NormalForm, RankOne, Term
 from maskdsl.mask.normalize import normalize, to_mask
-from maskdsl.mask.scalars import ONE, union
+from maskdsl.mask.scalars import ONE, add, multiply, union
 
 g, h = scalar("g", Kind.TOKEN), scalar("h", Kind.TOKEN)
 c, d = scalar("c", Kind.CHANNEL), scalar("d", Kind.HEAD_CHANNEL)
@@ -136,5 +136,8 @@ def test_kinds_unite(left, right, expected):
 
 
 def test_features_do_not_mix():
-    with pytest.raises(ValueError, match="'key' and 'value' do not broadcast"):
-        union(Kind.KEY, Kind.VALUE)
+    assert union(Kind.KEY, Kind.VALUE) is None
+    q, v = scalar("q", Kind.KEY), scalar("v", Kind.VALUE)
+    for operation in (add, multiply):
+        with pytest.raises(ValueError, match="'key' and 'value' do not broadcast"):
+            operation(q, v)
