@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 
 # One torch thread a process: the tests run in two processes.
 export OMP_NUM_THREADS ?= 1
+# The same random examples at every run; pytest alone draws new ones.
+export HYPOTHESIS_PROFILE ?= ci
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint clean
