@@ -152,14 +152,15 @@ def _dense_elements(shape: Shape) -> int:
 
 def script(spec: Spec, text: str, case: Case) -> str:
     """A program that runs one call again and prints every comparison."""
+    quoted = text.replace("\\", "\\\\").replace("'''", r"\'\'\'")
     return f'''"""A call for which '{spec.name}' does not compute what it means."""
 
 import maskdsl
 from maskdsl.runtime.sampling import Shape
 from maskdsl.runtime.verification import Case, compare
 
-SPEC = """
-{text}"""
+SPEC = \'\'\'
+{quoted}\'\'\'
 
 
 def main() -> None:
