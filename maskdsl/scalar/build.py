@@ -21,8 +21,17 @@ class Function:
     build: Callable[..., sympy.Expr]
 
 
+def _min(*operands: sympy.Expr) -> sympy.Expr:
+    # sympy factors min(max(x, 1), max(x, 2)) into max(x, min(1, 2)) and leaves the inner one as it is
+    return sympy.Min(*operands).doit()
+
+
+def _max(*operands: sympy.Expr) -> sympy.Expr:
+    return sympy.Max(*operands).doit()
+
+
 def _clamp(x: sympy.Expr, low: sympy.Expr, high: sympy.Expr) -> sympy.Expr:
-    return sympy.Min(sympy.Max(x, low), high)
+    return _min(_max(x, low), high)
 
 
 def _square(x: sympy.Expr) -> sympy.Expr:
@@ -43,7 +52,7 @@ FUNCTIONS: dict[str, Function] = {
     "relu": Function(_ONE, functions.relu),
     "abs": Function(_ONE, sympy.Abs),
     "square": Function(_ONE, _square),
-    "min": Function(_SOME, sympy.Min),
-    "max": Function(_SOME, sympy.Max),
+    "min": Function(_SOME, _min),
+    "max": Function(_SOME, _max),
     "clamp": Function((3, 3), _clamp),
 }
