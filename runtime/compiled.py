@@ -38,6 +38,7 @@ class Attention:
             raise ValueError(f"A chunk is a whole number of positions, not {chunk!r}.")
         self.spec = spec
         self._signature = Signature(chunk=chunk)
+        self._latest = self._signature
         self._modules: dict[Signature, Any] = {}
         self._signature.lower(spec)
 
@@ -56,12 +57,15 @@ class Attention:
         bound = bind(self.spec, args, kwargs, check_inputs)
         sizes = bound.sizes
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk)
+        self._latest = signature
         given = (sizes.B, sizes.T, sizes.H, sizes.K or 0, sizes.V or 0, sizes.L or 0)
         return apply(self._module(signature), given, bound.tensors, _result_dtype(self.spec, bound))
 
     def reference(self, /, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
-        """The output in float64 by an oracle, differentiable: `dense` builds M[t, s], `recurrent` goes token by
-        token."""
+        """The output in float64 by an oracle, differentiable.
+
+        `dense` builds M[t, s] from its definition, `recurrent` goes token by token.
+        """
         if oracle not in get_args(Oracle):
             raise ValueError(f"Unknown oracle '{oracle}': choose 'dense' or 'recurrent'.")
         tensors = bind(self.spec, args, kwargs).tensors
@@ -76,8 +80,7 @@ class Attention:
         """The generated program of the latest call (before any: of one whose key inputs have all heads)."""
         if direction not in get_args(Direction):
             raise ValueError(f"Unknown direction '{direction}': choose 'forward' or 'backward'.")
-        latest = next(reversed(self._modules), self._signature)
-        return function_source(Path(self._module(latest).__file__).read_text(encoding="utf-8"), direction)
+        return function_source(Path(self._module(self._latest).__file__).read_text(encoding="utf-8"), direction)
 
     def _module(self, signature: Signature) -> Any:
         if signature in self._modules:

@@ -27,13 +27,20 @@ def apply(module: ModuleType, sizes: Sizes, tensors: Mapping[str, Tensor], resul
     It computes in float64 if an input has it, else in float32, whatever autocast says; the output has dtype `result`,
     each gradient that of its input.
     """
-    return _Attention.apply(module, sizes, result, tuple(tensors), *tensors.values())
+    differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in tensors.values())
+    return _Attention.apply(module, sizes, result, differentiated, tuple(tensors), *tensors.values())
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, module: ModuleType, sizes: Sizes, result: torch.dtype, names: tuple[str, ...], *tensors: Tensor
+        ctx: Any,
+        module: ModuleType,
+        sizes: Sizes,
+        result: torch.dtype,
+        differentiated: bool,
+        names: tuple[str, ...],
+        *tensors: Tensor,
     ) -> Tensor:
         given = dict(zip(names, tensors, strict=True))
         call = _Call(module, sizes, given)
@@ -43,7 +50,8 @@ class _Attention(torch.autograd.Function):
             for block in call.blocks():
                 part, stored = module.forward(call.sizes_of(block), **call.arguments(block, module.FORWARD, given))
                 block.of(output, OUTPUT).copy_(part)
-                kept += stored
+                if differentiated:
+                    kept += stored
         ctx.call, ctx.names = (module, sizes), names
         ctx.save_for_backward(*tensors, *kept)
         return output
@@ -65,7 +73,7 @@ class _Attention(torch.autograd.Function):
                 for name, whole, part in zip(ctx.names, gradients, parts, strict=True):
                     # parameters have no batch axis: their gradients add up over the batch rows
                     block.of(whole, module.AXES[name]).add_(part)
-        return (None, None, None, None, *(g.to(x.dtype) for g, x in zip(gradients, given.values(), strict=True)))
+        return (None, None, None, None, None, *(g.to(x.dtype) for g, x in zip(gradients, given.values(), strict=True)))
 
 
 class _Call:

@@ -56,8 +56,7 @@ class Expressions:
         return self.over(feature, made) if feature else made
 
     def constant(self, expr: sympy.Expr) -> sympy.Expr:
-        """An expression in the dimensions that programs know: Hk, where a spec uses it, is the same for all key
-        inputs."""
+        """An expression in the dimensions that programs know; `Hk`, where used, is the same for all key inputs."""
         return expr.xreplace({dimension("Hk"): self.key_heads})
 
     def split(self, vector: Scalar) -> tuple[Scalar, Scalar]:
