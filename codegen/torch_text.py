@@ -24,7 +24,7 @@ def emit(schedule: Schedule, spec_text: str) -> str:
     forward, backward = Body(schedule.forward), Body(schedule.backward)
     tables = (
         f"AXES = {_input_axes(schedule.backward)!r}\nGRADIENT = {schedule.gradient!r}\n"
-        f"BY_BLOCK = {not {'B', 'H', 'Hk'} & _dimensions(schedule)}\n"
+        f"BY_BLOCK = {not {'B', 'H'} & _dimensions(schedule)}\n"
         f"FORWARD = {forward.parameters()!r}\nBACKWARD = {backward.parameters()!r}\nSTORED = {schedule.stored!r}\n"
     )
     functions = f"{_function('forward', forward, 1)}\n\n{_function('backward', backward, 0)}"

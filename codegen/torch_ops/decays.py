@@ -11,24 +11,22 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from maskdsl.codegen.torch_ops.inside import diagonal_block
+from maskdsl.codegen.torch_ops.inside import diagonal_block, next_power_of_two
 from maskdsl.codegen.torch_ops.operators import reduce_to
 
 
 def decay_dot(q: Tensor, k: Tensor, g: Tensor, steps: int, row: int, column: int, diagonal: int) -> Tensor:
     """S[c, s] = sum over channels of q[c] k[s] exp(span of g between them), for s <= c + diagonal."""
-    size = q.shape[3]
-    out = None
+    size, padded = q.shape[3], next_power_of_two(q.shape[3])
+    shape = torch.broadcast_shapes(q.shape[:3], k.shape[:3], g.shape[:3])
+    out = q.new_zeros(*shape, padded, padded)
+    q_grown, k_grown = _grown(q, padded), _grown(k, padded)
     for half, before, after in _anchored(g, steps, row, column):
-        q_part, k_part = _halves(_grown(q, before), half, 1), _halves(_grown(k, after), half, 0)
+        q_part, k_part = _halves(q_grown, half, 1), _halves(k_grown, half, 0)
         scores = (q_part * _halves(before, half, 1).exp()) @ (k_part * _halves(after, half, 0).exp()).mT
-        if out is None:
-            out = scores.new_zeros(*scores.shape[:3], before.shape[3], before.shape[3])
         diagonal_block(out, half, 1, 0).copy_(scores)
-    own = _own(g, steps, row, column)
-    if out is None:
-        out = (q @ k.mT) * 0
     if diagonal == 0:
+        own = _own(g, steps, row, column)
         out.diagonal(dim1=-2, dim2=-1)[..., :size] = (q * k * own.exp()).sum(-1)
     return out[..., :size, :size]
 
@@ -37,16 +35,16 @@ def decay_dot_adjoint(
     ds: Tensor, q: Tensor, k: Tensor, g: Tensor, steps: int, row: int, column: int, diagonal: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dS -> dq, dk, dg. The gradient of a decay is a sum over the pairs it lies between, never a difference."""
-    size = q.shape[3]
+    size, padded = q.shape[3], next_power_of_two(q.shape[3])
     shape = torch.broadcast_shapes(q.shape[:3], k.shape[:3], g.shape[:3])
-    padded = 1 << (size - 1).bit_length()
+    q_grown, k_grown = _grown(q, padded), _grown(k, padded)
     dq, dk = (q.new_zeros(*shape, padded, q.shape[4]) for _ in range(2))
     dg = q.new_zeros(*shape, padded * steps, q.shape[4])
     ds_grown = torch.nn.functional.pad(ds, (0, padded - size, 0, padded - size))
     for half, before, after in _anchored(g, steps, row, column):
         block = diagonal_block(ds_grown, half, 1, 0)
         decay_q, decay_k = _halves(before, half, 1).exp(), _halves(after, half, 0).exp()
-        q_part, k_part = _halves(_grown(q, before), half, 1) * decay_q, _halves(_grown(k, after), half, 0) * decay_k
+        q_part, k_part = _halves(q_grown, half, 1) * decay_q, _halves(k_grown, half, 0) * decay_k
         dq_part, dk_part = block @ k_part, block.mT @ q_part
         _halves(dq, half, 1).add_(dq_part * decay_q)
         _halves(dk, half, 0).add_(dk_part * decay_k)
@@ -66,9 +64,8 @@ def decay_dot_adjoint(
 def _anchored(g: Tensor, steps: int, row: int, column: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """For half = 1, 2, 4, ...: sums of g from the start of a position's block of `half` to its point `row`, and from
     its point `column` to the end of that block; both [.., C', K], C' the next power of two."""
-    size = g.shape[3] // steps
-    padded = 1 << max(size - 1, 0).bit_length()
-    parts = _grown(g, g.new_empty(0, 0, 0, padded * steps)).unflatten(3, (padded, steps))
+    padded = next_power_of_two(g.shape[3] // steps)
+    parts = _grown(g, padded * steps).unflatten(3, (padded, steps))
     before, after = parts[:, :, :, :, :row].sum(4), parts[:, :, :, :, column:].sum(4)
     total = parts.sum(4)
     half = 1
@@ -87,9 +84,9 @@ def _halves(x: Tensor, half: int, side: int) -> Tensor:
     return x.unflatten(3, (-1, 2, half))[:, :, :, :, side]
 
 
-def _grown(x: Tensor, like: Tensor) -> Tensor:
-    """x with zero positions appended up to the length of `like`."""
-    return torch.nn.functional.pad(x, (0, 0, 0, like.shape[3] - x.shape[3]))
+def _grown(x: Tensor, length: int) -> Tensor:
+    """x with zero positions appended up to `length`."""
+    return torch.nn.functional.pad(x, (0, 0, 0, length - x.shape[3]))
 
 
 def _own(g: Tensor, steps: int, row: int, column: int) -> Tensor:

@@ -45,7 +45,7 @@ def _between(
 def inverse(system: Tensor) -> Tensor:
     """(I - L)^-1 for a strictly lower triangular L, by blocks that double: substitution, as matrix products."""
     size = system.shape[-1]
-    padded = 1 << max(size - 1, 0).bit_length()
+    padded = next_power_of_two(size)
     out = torch.zeros(*system.shape[:-2], padded, padded, dtype=system.dtype, device=system.device)
     out.diagonal(dim1=-2, dim2=-1).fill_(1)
     full = system if padded == size else torch.nn.functional.pad(system, (0, padded - size, 0, padded - size))
@@ -55,6 +55,11 @@ def inverse(system: Tensor) -> Tensor:
         diagonal_block(out, half, 1, 0).copy_(lower @ (diagonal_block(full, half, 1, 0) @ upper))
         half *= 2
     return out[..., :size, :size]
+
+
+def next_power_of_two(size: int) -> int:
+    """The smallest power of two that is not below `size` >= 1."""
+    return 1 << (size - 1).bit_length()
 
 
 def diagonal_block(x: Tensor, half: int, row: int, column: int) -> Tensor:

@@ -50,11 +50,6 @@ def proves_nonpositive(expr: sympy.Expr) -> bool:
     return any(bounds(form).high <= 0 for form in _forms(expr))
 
 
-def proves_nonnegative(expr: sympy.Expr) -> bool:
-    """Whether `expr` >= 0 for all values of its symbols; False where no proof was found."""
-    return any(bounds(form).low >= 0 for form in _forms(expr))
-
-
 def _forms(expr: sympy.Expr) -> tuple[sympy.Expr, ...]:
     """Equal expressions; which of them has the tightest interval cannot be told beforehand."""
     return expr, sympy.factor_terms(expr), simplify(expr)

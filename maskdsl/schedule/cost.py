@@ -1,4 +1,4 @@
-"""What an operation costs: floating-point operations and bytes, from its types and the sizes of a call."""
+"""What an operation costs: floating-point operations and numbers held, from its types and the sizes of a call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sympy
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes
-from maskdsl.chunk.program import Instruction, Program
+from maskdsl.chunk.program import Instruction
 
 TYPICAL = {"B": 1, "T": 4096, "H": 16, "K": 64, "V": 64, "L": 13}
 """A call of usual size, for decisions that must not depend on T or B."""
@@ -55,12 +55,6 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
         case ops.Load() | ops.Cast() | ops.Align() | ops.Expand() | ops.Transpose() | ops.Constant() | ops.Identity():
             return 0
     return sum(elements(axes, sizes) for axes in x)
-
-
-def program_flops(program: Program, sizes: Mapping[str, int]) -> int:
-    """Floating-point operations of a whole program."""
-    types = program.types
-    return sum(flops(i, types, sizes) for i in program.instructions)
 
 
 def _operator_width(operator: Axes, sizes: Mapping[str, int]) -> int:
