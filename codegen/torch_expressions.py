@@ -48,8 +48,8 @@ def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str
         case ops.SelectAdjoint(base, admissibility):
             return f'torch_ops.select_adjoint({x[0]}, L, {base}, "{admissibility}")'
         case ops.Band() | ops.BandAdjoint() if len(x) == (4 if isinstance(op, ops.Band) else 5):
-            return _call(op, [*x, "None"])
-    return _call(op, x)
+            return _call(op, [*x, "None"], types)
+    return _call(op, x, types)
 
 
 _FUNCTIONS: Mapping[type[Operation], str] = {
@@ -73,9 +73,14 @@ _FUNCTIONS: Mapping[type[Operation], str] = {
 }
 """Operations that are a call of `maskdsl.codegen.torch_ops`: operands first, then the constants by name."""
 
+_BETWEEN_CHUNKS = (ops.Scan, ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint)
+"""Those whose functions are told that operators are matrices: a matrix of one channel looks like a number."""
 
-def _call(op: Operation, operands: Sequence[str]) -> str:
+
+def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:
     constants = [f"{name}={value!r}" for name, value in vars(op).items()]
+    if isinstance(op, _BETWEEN_CHUNKS) and ops.matrices(types):
+        constants.append("matrix=True")
     return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"
 
 

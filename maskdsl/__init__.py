@@ -25,7 +25,7 @@ def compile(
     """A spec as a differentiable function of its inputs.
 
     `spec` is a library name, the path of a `.mask` file, or the text itself; `name` picks one of several blocks of a
-    file. `backend` is "auto" or "torch". `chunk` overrides the number of positions a chunk (under a hierarchy, a power
+    file. `backend` is "auto", "torch" or "triton". `chunk` overrides the number of positions a chunk (under a hierarchy, a power
     of its base). Raises `SpecError` for a spec with mistakes and ValueError for any other argument that is wrong.
     """
     from maskdsl.library.resolve import resolve

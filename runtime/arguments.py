@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Sizes:
     V: int | None
     L: int | None
     key_heads: tuple[tuple[str, int], ...]
+
+    @property
+    def known(self) -> tuple[int, int, int, int, int, int]:
+        """B, T, H, K, V, L; 0 for a dimension that no input has."""
+        return self.B, self.T, self.H, self.K or 0, self.V or 0, self.L or 0
 
     @property
     def Hk(self) -> int | None:
@@ -76,6 +82,12 @@ def bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], check_inp
     if problems:
         raise _call_error(spec, problems)
     return Bound({each.name: tensors[each.name] for each in spec.inputs}, _sizes(spec, tensors))
+
+
+def result_dtype(spec: Spec, bound: Bound) -> torch.dtype:
+    """What the vectors of a call promote to, the dtype of its output; gates and weights may be wider."""
+    vectors = [bound.tensors[i.name].dtype for i in spec.inputs if i.kind in (Kind.KEY, Kind.VALUE)]
+    return functools.reduce(torch.promote_types, vectors)
 
 
 def needed_levels(spec: Spec, length: int) -> int:

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from maskdsl.codegen.extract import function_source
+from maskdsl.diagnostics import CallError
 from maskdsl.explain.report import explain
-from maskdsl.mask.nodes import Kind
 from maskdsl.runtime import cache
-from maskdsl.runtime.arguments import Bound, bind
+from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
 from maskdsl.runtime.function import apply
 from maskdsl.runtime.oracle import dense, recurrent
+from maskdsl.schedule.configuration import Configuration
+from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
 
-Backend = Literal["auto", "torch"]
+if TYPE_CHECKING:
+    from maskdsl.runtime.triton.program import Program
+
+Backend = Literal["auto", "torch", "triton"]
 Direction = Literal["forward", "backward"]
 Oracle = Literal["dense", "recurrent"]
+
+ROUTES = 1024
+"""How many layouts of calls are remembered; beyond that all are checked anew."""
+
+
+@dataclass(frozen=True)
+class _Route:
+    """How checked calls run whose tensors have the same shapes, dtypes and device."""
+
+    choice: Signature | Configuration
+    run: Callable[[dict[str, Tensor]], Tensor]
 
 
 class Attention:
     """A compiled spec.
 
     Called with the inputs by name or in declared order it returns o [B, T, H, V], in the dtype that the key and value
-    inputs promote to, with gradients for every input. Computation is in float64 where an input is, else in float32.
+    inputs promote to, with gradients for every input. Computation is in float64 where an input is, else in float32;
+    Triton kernels multiply in the precision of the output and accumulate in float32.
+
+    `backend` "auto" takes Triton on a GPU for what it has kernels for, and PyTorch for everything else.
     """
 
     def __init__(self, spec: Spec, backend: Backend = "auto", chunk: int | None = None) -> None:
@@ -37,9 +57,13 @@ class Attention:
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int)):
             raise ValueError(f"A chunk is a whole number of positions, not {chunk!r}.")
         self.spec = spec
+        self.backend = backend
         self._signature = Signature(chunk=chunk)
-        self._latest = self._signature
+        self._latest: Signature | Configuration = self._signature
         self._modules: dict[Signature, Any] = {}
+        self._programs: dict[Configuration, Program | str] = {}
+        self._routes: dict[tuple[Any, ...], _Route] = {}
+        self._names = tuple(each.name for each in spec.inputs)
         self._signature.lower(spec)
 
     def __repr__(self) -> str:
@@ -47,19 +71,23 @@ class Attention:
 
     def __getstate__(self) -> dict[str, Any]:
         # modules cannot be copied or pickled, and come from the cache again
-        return vars(self) | {"_modules": {}}
+        return vars(self) | {"_modules": {}, "_programs": {}, "_routes": {}}
 
     def __call__(self, /, *args: Tensor, check_inputs: bool = False, **kwargs: Tensor) -> Tensor:
-        """The output of a call; raises `CallError` naming the input that is wrong.
+        """The output of a call; raises `CallError` naming the input that is wrong, or what "triton" cannot do.
 
         `check_inputs` also holds the values against the declared ranges.
         """
-        bound = bind(self.spec, args, kwargs, check_inputs)
-        sizes = bound.sizes
-        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk)
-        self._latest = signature
-        given = (sizes.B, sizes.T, sizes.H, sizes.K or 0, sizes.V or 0, sizes.L or 0)
-        return apply(self._module(signature), given, bound.tensors, _result_dtype(self.spec, bound))
+        layout = len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
+        route = None if check_inputs else self._routes.get(layout)
+        if route is None:
+            route = self._route(bind(self.spec, args, kwargs, check_inputs))
+            if len(self._routes) >= ROUTES:
+                self._routes.clear()
+            self._routes[layout] = route
+        given = dict(zip(self._names, args, strict=False)) | kwargs
+        self._latest = route.choice
+        return route.run({name: given[name] for name in self._names})
 
     def reference(self, /, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
         """The output in float64 by an oracle, differentiable.
@@ -80,7 +108,58 @@ class Attention:
         """The generated program of the latest call (before any: of one whose key inputs have all heads)."""
         if direction not in get_args(Direction):
             raise ValueError(f"Unknown direction '{direction}': choose 'forward' or 'backward'.")
-        return function_source(Path(self._module(self._latest).__file__).read_text(encoding="utf-8"), direction)
+        latest = self._latest
+        module: Any = self._program(latest).module if isinstance(latest, Configuration) else self._module(latest)
+        return function_source(Path(module.__file__).read_text(encoding="utf-8"), direction)
+
+    def _route(self, bound: Bound) -> _Route:
+        """How calls with tensors like these run. Raises CallError where "triton" cannot do it."""
+        sizes, result = bound.sizes, result_dtype(self.spec, bound)
+        configuration = self._configuration(bound, result)
+        if configuration is not None:
+            from maskdsl.runtime.triton.function import apply as apply_kernels
+
+            program = self._program(configuration)
+            return _Route(configuration, lambda tensors: apply_kernels(program, sizes.known, tensors, result))
+        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk)
+        module = self._module(signature)
+        return _Route(signature, lambda tensors: apply(module, sizes.known, tensors, result))
+
+    def _configuration(self, bound: Bound, result: torch.dtype) -> Configuration | None:
+        """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""
+        on_gpu = next(iter(bound.tensors.values())).device.type == "cuda"
+        if self.backend == "torch" or (self.backend == "auto" and not on_gpu):
+            return None
+        try:
+            from maskdsl.runtime.triton.build import configuration_of, device_kind
+
+            configuration = configuration_of(bound, result, self._signature.chunk, device_kind(bound.tensors))
+            self._program(configuration)
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+            unsupported = "The backend 'triton' needs the package 'triton', which is not installed."
+        except Unsupported as error:
+            unsupported = str(error)
+        else:
+            return configuration
+        if self.backend == "triton":
+            raise CallError(unsupported)
+        return None
+
+    def _program(self, configuration: Configuration) -> Program:
+        """The program of a configuration, made once. Raises Unsupported, every time, where there is none."""
+        from maskdsl.runtime.triton.build import load
+
+        if configuration not in self._programs:
+            try:
+                self._programs[configuration] = load(self.spec, configuration)
+            except Unsupported as error:
+                self._programs[configuration] = str(error)
+        found = self._programs[configuration]
+        if isinstance(found, str):
+            raise Unsupported(found)
+        return found
 
     def _module(self, signature: Signature) -> Any:
         if signature in self._modules:
@@ -90,7 +169,6 @@ class Attention:
         return loaded
 
 
-def _result_dtype(spec: Spec, bound: Bound) -> torch.dtype:
-    """What the vectors of a call promote to; gates and weights may be wider."""
-    vectors = [bound.tensors[i.name].dtype for i in spec.inputs if i.kind in (Kind.KEY, Kind.VALUE)]
-    return functools.reduce(torch.promote_types, vectors)
+def _layout(given: object) -> tuple[Any, ...]:
+    """All of an argument that decides whether a call is right and how it runs, but for its values."""
+    return (given.shape, given.dtype, given.device) if isinstance(given, Tensor) else (type(given),)

@@ -94,7 +94,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"spec": ""}, "'' is neither a library definition nor a readable file."),
     ({"spec": 3}, "A spec is a library name, a path or a text, not a value of type 'int'."),
     ({"spec": None}, "A spec is a library name, a path or a text, not a value of type 'NoneType'."),
-    ({"spec": ONE, "backend": "tirton"}, "Unknown backend 'tirton': choose one of auto, torch."),
+    ({"spec": ONE, "backend": "tirton"}, "Unknown backend 'tirton': choose one of auto, torch, triton."),
     ({"spec": ONE, "chunk": 12}, "A chunk of 12 positions is no power of the hierarchy's base 2."),
     ({"spec": ONE, "chunk": 0}, "A chunk holds at least one position, not 0."),
     ({"spec": TWO, "name": "two", "chunk": -4}, "A chunk holds at least one position, not -4."),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.codegen.torch_ops.inside import one_hot_sum
-from maskdsl.codegen.torch_ops.operators import pull, pull_adjoint, pull_outer, reduce_to
+from maskdsl.codegen.torch_ops.operators import factors, factors_adjoint, pull, pull_adjoint, pull_outer, reduce_to
 from maskdsl.mask.levels import Admissibility, level
 
 
@@ -22,10 +22,11 @@ def band(
     width: int | None,
     base: int,
     admissibility: Admissibility,
+    matrix: bool = False,
 ) -> Tensor:
     """Pairs of chunks 1 to `lags` apart, position by position; `lam` weighs them by level, `width` bounds t - s."""
     weigh = _Weights(lam, v, width, base, admissibility)
-    queries = _pulled(r, operators, min(lags, v.shape[2] - 1))
+    queries = _pulled(r, factors(operators, matrix), min(lags, v.shape[2] - 1))
     shape = torch.broadcast_shapes(r.shape[:3], v.shape[:3], weigh.batch)
     out = v.new_zeros(*shape, *v.shape[3:])
     for lag in range(1, len(queries)):
@@ -44,11 +45,13 @@ def band_adjoint(
     width: int | None,
     base: int,
     admissibility: Admissibility,
+    matrix: bool = False,
 ) -> tuple[Tensor, ...]:
     """do -> dR, dA, dP, dv and, under a hierarchy, dlam."""
     weigh = _Weights(lam, v, width, base, admissibility)
-    queries = _pulled(r, operators, min(lags, v.shape[2] - 1))
-    da, dp, dv = torch.zeros_like(operators), torch.zeros_like(pushed), torch.zeros_like(v)
+    steps = factors(operators, matrix)
+    queries = _pulled(r, steps, min(lags, v.shape[2] - 1))
+    da, dp, dv = torch.zeros_like(steps), torch.zeros_like(pushed), torch.zeros_like(v)
     d_queries = torch.zeros_like(queries[-1])
     for lag in range(len(queries) - 1, 0, -1):
         keys, values, d_out = pushed[:, :, :-lag], v[:, :, :-lag], do[:, :, lag:]
@@ -60,22 +63,22 @@ def band_adjoint(
         d_queries = d_queries + d_scores @ keys
         if lag > 1:
             # these queries are those of the lag before, without its first chunk, pulled over one chunk more
-            passed = slice(1, operators.shape[2] - lag + 1)
+            passed = slice(1, steps.shape[2] - lag + 1)
             da[:, :, passed] += reduce_to(
-                pull_outer(queries[lag - 1][:, :, 1:], d_queries, operators[:, :, passed]), operators[:, :, passed]
+                pull_outer(queries[lag - 1][:, :, 1:], d_queries, steps[:, :, passed]), steps[:, :, passed]
             )
-            d_queries = pull_adjoint(d_queries, operators[:, :, passed])
+            d_queries = pull_adjoint(d_queries, steps[:, :, passed])
         d_queries = torch.nn.functional.pad(d_queries, (0, 0, 0, 0, 1, 0))
-    gradients = (reduce_to(d_queries, r), da, dp, dv)
+    gradients = (reduce_to(d_queries, r), factors_adjoint(da, steps, matrix), dp, dv)
     return gradients if weigh.gradient is None else (*gradients, weigh.gradient)
 
 
-def _pulled(r: Tensor, operators: Tensor, lags: int) -> list[Tensor]:
+def _pulled(r: Tensor, steps: Tensor, lags: int) -> list[Tensor]:
     """For every lag, the queries of chunks lag, lag + 1, ... pulled back to the end of the chunk that far before."""
     queries = [r]
     for lag in range(1, lags + 1):
         rows = queries[-1][:, :, 1:]
-        queries.append(rows if lag == 1 else pull(rows, operators[:, :, 1 : operators.shape[2] - lag + 1]))
+        queries.append(rows if lag == 1 else pull(rows, steps[:, :, 1 : steps.shape[2] - lag + 1]))
     return queries
 
 

@@ -64,7 +64,7 @@ class Interpreter:
             case ops.TreeAdjoint(base):
                 return self._tree_adjoint(base, x, types)
             case ops.Tree(base):
-                return _tree(base, x[0], x[1])
+                return _tree(base, x[0], x[1], ops.matrices(types))
         return (self._value(op, x, types),)
 
     def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
@@ -126,12 +126,14 @@ class Interpreter:
             case ops.Select(base, admissibility):
                 return _weights(x[0], x[0].shape[-2], 0, 0, base, admissibility).tril()
             case ops.Scan(reverse):
-                return _scan_back(*x) if reverse else _scan(*x)
+                factors = _factors(x[0], types)
+                return _scan_back(factors, x[1]) if reverse else _scan(factors, x[1])
             case ops.Walk(base, admissibility):
                 queries, operators, states, lam = x
-                return _walk(queries, operators, states, lam, base, admissibility)
+                return _walk(queries, _factors(operators, types), states, lam, base, admissibility)
             case ops.Band(lags, width, base, admissibility):
-                return _band(x, lags, width, base, admissibility)
+                queries, operators, *rest = x
+                return _band([queries, _factors(operators, types), *rest], lags, width, base, admissibility)
         raise TypeError(f"{op} has no meaning")
 
     def _dimensions(self, expr: sympy.Expr) -> dict[sympy.Symbol, int]:
@@ -143,7 +145,8 @@ class Interpreter:
     def _tree_adjoint(self, base: int, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         # the leaves of a tree are its first nodes
         count = -(-self.sizes["T"] // ax.chunk_size(types[0][2]))
-        return _vjp(lambda a, h: _tree(base, a, h), [x[0][:, :, :count], x[1][:, :, :count]], x[2:])
+        matrices = ops.matrices(types)
+        return _vjp(lambda a, h: _tree(base, a, h, matrices), [x[0][:, :, :count], x[1][:, :, :count]], x[2:])
 
 
 def _vjp(
@@ -205,36 +208,41 @@ def _weights(lam: Tensor, size: int, chunk: int, lag: int, base: int, admissibil
     return torch.stack(rows, -2)
 
 
-def _act(operator: Tensor, state: Tensor) -> Tensor:
-    """A @ H for an operator that is a number, a diagonal or a matrix."""
-    return operator * state if operator.shape[-1] == 1 else operator @ state
+def _factors(operators: Tensor, types: list[Axes]) -> Tensor:
+    """What multiplies states and queries: matrices as they are, numbers and diagonals as exp of their logs."""
+    return operators if ops.matrices(types) else operators.exp()
 
 
-def _pull(queries: Tensor, operator: Tensor) -> Tensor:
+def _act(factor: Tensor, state: Tensor) -> Tensor:
+    """A @ H for a factor that is a number, a diagonal or a matrix."""
+    return factor * state if factor.shape[-1] == 1 else factor @ state
+
+
+def _pull(queries: Tensor, factor: Tensor) -> Tensor:
     """R @ A."""
-    return queries * operator.transpose(-1, -2) if operator.shape[-1] == 1 else queries @ operator
+    return queries * factor.transpose(-1, -2) if factor.shape[-1] == 1 else queries @ factor
 
 
-def _scan(operators: Tensor, writes: Tensor) -> Tensor:
+def _scan(factors: Tensor, writes: Tensor) -> Tensor:
     state = torch.zeros_like(writes[:, :, 0])
     states = []
     for n in range(writes.shape[2]):
         states.append(state)
-        state = _act(operators[:, :, min(n, operators.shape[2] - 1)], state) + writes[:, :, n]
+        state = _act(factors[:, :, min(n, factors.shape[2] - 1)], state) + writes[:, :, n]
     return torch.stack(states, 2)
 
 
-def _scan_back(operators: Tensor, writes: Tensor) -> Tensor:
+def _scan_back(factors: Tensor, writes: Tensor) -> Tensor:
     state = torch.zeros_like(writes[:, :, 0])
     states = []
     for n in reversed(range(writes.shape[2])):
         states.append(state)
-        a = operators[:, :, n]
+        a = factors[:, :, n]
         state = (a * state if a.shape[-1] == 1 else a.transpose(-1, -2) @ state) + writes[:, :, n]
     return torch.stack(states[::-1], 2)
 
 
-def _tree(base: int, operators: Tensor, writes: Tensor) -> tuple[Tensor, Tensor]:
+def _tree(base: int, operators: Tensor, writes: Tensor, matrices: bool) -> tuple[Tensor, Tensor]:
     count, width = writes.shape[2], 1
     nodes = []
     while width <= count:
@@ -242,13 +250,14 @@ def _tree(base: int, operators: Tensor, writes: Tensor) -> tuple[Tensor, Tensor]
             a, h = operators[:, :, start], writes[:, :, start]
             for n in range(start + 1, start + width):
                 step = operators[:, :, n]
-                a, h = _act(step, a), _act(step, h) + writes[:, :, n]
+                h = _act(step if matrices else step.exp(), h) + writes[:, :, n]
+                a = step @ a if matrices else step + a
             nodes.append((a, h))
         width *= base
     return torch.stack([a for a, _ in nodes], 2), torch.stack([h for _, h in nodes], 2)
 
 
-def _walk(queries: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, base: int, admissibility: Admissibility) -> Tensor:
+def _walk(queries: Tensor, factors: Tensor, eh: Tensor, lam: Tensor, base: int, admissibility: Admissibility) -> Tensor:
     """Chunk by chunk through the leaves of the tree, with the level of each pair of positions."""
     count, size = queries.shape[2:4]
     nearest = 2 if admissibility == "strong" else 1
@@ -258,13 +267,13 @@ def _walk(queries: Tensor, ea: Tensor, eh: Tensor, lam: Tensor, base: int, admis
         for m in reversed(range(n - nearest + 1)):
             weight = lam[:, :, n, :, level(n * size, m * size, base, admissibility), None]
             o = o + weight * (r @ eh[:, :, m])
-            r = _pull(r, ea[:, :, m])
+            r = _pull(r, factors[:, :, m])
         outputs.append(o)
     return torch.stack(outputs, 2)
 
 
 def _band(x: list[Tensor], lags: int, width: int | None, base: int, admissibility: Admissibility) -> Tensor:
-    queries, operators, pushed, v, *lam = x
+    queries, factors, pushed, v, *lam = x
     size, count = queries.shape[3], v.shape[2]
     outputs = []
     for n in range(count):
@@ -277,6 +286,6 @@ def _band(x: list[Tensor], lags: int, width: int | None, base: int, admissibilit
                 # t - s = lag * size + c - s
                 scores = scores.triu(1 - width + lag * size)
             o = o + scores @ v[:, :, n - lag]
-            r = _pull(r, operators[:, :, n - lag])
+            r = _pull(r, factors[:, :, n - lag])
         outputs.append(o)
     return torch.stack(outputs, 2)

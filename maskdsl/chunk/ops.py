@@ -12,10 +12,15 @@ A value is at token level, [B, T, h] or [B, T, h, X], or at chunk level, [B, h, 
 A step of a path has `steps` decays a position, so its log decays are [B, h, N, C*steps(, K)]; a *point* p lies after
 p of them, and the point `offset` of position c is p = c * steps + offset. The operator A of a chunk is a number
 [B, h, N, 1, 1], a diagonal [B, h, N, K, 1] or a matrix [B, h, N, K, K]; it acts on states H, [B, h, N, K, V].
+
+A matrix is held as it is, a number or a diagonal as its log: a state goes from S to exp(A) * S + H, and blocks
+compose by adding logs. The operations between chunks take A and EA so, and give gradients with respect to what they
+take; their formulas below are written for matrices.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sympy
@@ -34,6 +39,11 @@ def argument(index: int) -> sympy.Symbol:
 @dataclass(frozen=True)
 class Operation:
     """What an instruction does; the fields are its constants."""
+
+
+def matrices(operands: Iterable[Axes]) -> bool:
+    """Whether the operators among the operands of an operation between chunks are matrices, hence no logs."""
+    return any(axes[-2:] == ("K", "K") for axes in operands)
 
 
 # -- inputs and layout
@@ -277,7 +287,7 @@ class Scan(Operation):
 class Tree(Operation):
     """(A, H) -> EA, EH: the affine map of every whole aligned block of base**p chunks, for all p.
 
-    Blocks compose: (A2, H2) after (A1, H1) is (A2 A1, A2 H1 + H2).
+    Blocks compose: (A2, H2) after (A1, H1) is (A2 A1, A2 H1 + H2); of logs, (A2 + A1, exp(A2) * H1 + H2).
     """
 
     base: int

@@ -1,4 +1,4 @@
-"""The command line: `maskdsl check`, `explain`, `emit`, `verify`, `plot`, `run` and `library`."""
+"""The command line: `maskdsl check`, `explain`, `emit`, `verify`, `plot`, `run`, `bench` and `library`."""
 
 from maskdsl.cli.group import main
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from maskdsl.cli.bench import bench
 from maskdsl.cli.check import check
 from maskdsl.cli.emit import emit
 from maskdsl.cli.explain import explain
@@ -40,5 +41,5 @@ def main() -> None:
     """
 
 
-for _command in (check, explain, emit, verify, plot, run, library):
+for _command in (check, explain, emit, verify, plot, run, bench, library):
     main.add_command(_command)

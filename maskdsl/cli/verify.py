@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +15,18 @@ from rich.table import Table
 from maskdsl.cli.specs import chosen, spec_argument
 
 if TYPE_CHECKING:
+    from maskdsl.runtime.compiled import Backend
     from maskdsl.runtime.verification import Check, Report
+
+BACKENDS = ("auto", "torch", "triton")
 
 
 @click.command()
 @spec_argument
 @click.option("--examples", type=click.IntRange(1), default=50, show_default=True, help="Random calls to compare.")
 @click.option("--device", default="cpu", show_default=True, help="Where the compiled programs run, such as cuda.")
-def verify(spec: str, name: str | None, examples: int, device: str) -> None:
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What is verified.")
+def verify(spec: str, name: str | None, examples: int, device: str, backend: Backend) -> None:
     """Compare the compiled SPEC, output and gradients, with its definition in float64 on random calls.
 
     On failure the smallest call that fails is written as a script that runs on its own, NAME_counterexample.py.
@@ -30,14 +35,19 @@ def verify(spec: str, name: str | None, examples: int, device: str) -> None:
     Examples:
       maskdsl verify log_linear_mamba2
       maskdsl verify my_attention.mask --examples 200
+      maskdsl verify log_linear_mamba2 --backend triton --examples 5
+
+    Without a GPU the backend triton runs in Triton's interpreter, slowly.
     """
+    if backend == "triton" and device == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
     from maskdsl.runtime.verification import verify as verified
 
     checked = chosen(spec, name)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(checked.name, total=examples)
-        report = verified(checked, examples, lambda: progress.advance(task), device=device)
+        report = verified(checked, examples, lambda: progress.advance(task), device=device, backend=backend)
     Console().print(_table(checked.name, report))
     if report.counterexample is not None:
         script = Path(f"{checked.name}_counterexample.py")

@@ -113,17 +113,14 @@ class Adjoints:
     def _scan(self, operands: Sequence[str], states: str, dy: str) -> Sequence[str | None]:
         build, (operator, writes) = self.build, operands
         after = build(ops.Scan(reverse=True), operator, dy, name=f"d_{writes}")
-        rows, columns = build.types[operator][-2:]
-        if rows == columns == "K":
-            d_operator = build(ops.Dot(False, True), after, states, name=f"d_{operator}")
+        axes = build.types[operator]
+        if ops.matrices([axes]):
+            d_operator = self.reduce(build(ops.Dot(False, True), after, states, name=f"d_{operator}"), axes)
         else:
-            d_operator = build(
-                ops.Map(ops.argument(0) * ops.argument(1)),
-                after,
-                states,
-                name=f"d_{operator}_all",
-            )
-        return [self.reduce(d_operator, build.types[operator]), self.reduce(after, build.types[writes])]
+            products = build(ops.Map(ops.argument(0) * ops.argument(1)), after, states, name=f"d_{operator}_all")
+            slope = ops.Map(ops.argument(0) * sympy.exp(ops.argument(1)))
+            d_operator = build(slope, self.reduce(products, axes), operator, name=f"d_{operator}")
+        return [d_operator, self.reduce(after, build.types[writes])]
 
     def reduce(self, grad: str, target: Axes) -> str:
         """A gradient summed over the axes along which its value was broadcast."""

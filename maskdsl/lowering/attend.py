@@ -154,7 +154,7 @@ class TermLowering:
             return self.emit.dot(pulled, previous, "pulled_past")
         if rows == "K":
             previous = self.emit(ops.Transpose(), previous, name="previous_row")
-        return self.emit.map(self.emit.ref(pulled) * self.emit.ref(previous), CHUNK_HEADS, "pulled_past")
+        return self.emit.map(self.emit.ref(pulled) * sympy.exp(self.emit.ref(previous)), CHUNK_HEADS, "pulled_past")
 
     def _weights(self, hierarchy: Hierarchy) -> str:
         """Level weights at chunk level, [B, H, N, C, L]."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sympy
+
 from maskdsl.chunk import ops
 from maskdsl.lowering.emit import CHUNK_HEADS, Emitter
 from maskdsl.lowering.timeline import Timeline, Vector
@@ -33,7 +35,7 @@ class Block:
     """A chunk as the graph between chunks sees it.
 
     scores [.., C, C] are q[c]' M[c, s] k[s]; pulled [.., C, K] the queries at the chunk's start; pushed [.., C, K] the
-    keys at its end; operator the product of its steps.
+    keys at its end; operator the product of its steps, as its log where it is no matrix.
     """
 
     scores: str
@@ -61,7 +63,7 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
     written = emit.dot(inverse, reads, "written")
     carried = emit.dot(inverse, entering, "carried")
     identity = emit.ref(emit(ops.Identity(), name="identity"))
-    decay = emit.map(emit.ref(time.total()) * identity, CHUNK_HEADS, "decay_matrix")
+    decay = emit.map(sympy.exp(emit.ref(time.total())) * identity, CHUNK_HEADS, "decay_matrix")
     return Block(
         scores=emit.add(scores, emit.dot(answers, written, "corrections"), "scores_path"),
         pulled=emit.add(pulled, emit.dot(answers, carried, "pulled_corrections"), "pulled_path"),

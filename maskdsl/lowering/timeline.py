@@ -61,8 +61,8 @@ class Timeline:
         return self._scale(column, None, name)
 
     def total(self) -> str:
-        """The decays of the whole chunk, as an operator."""
-        return self.emit(ops.Constant(sympy.S.One, ("1", "1", ax.chunks(self.size), "1", "1")), name="operator")
+        """The log of the decays of the whole chunk, as an operator."""
+        return self.emit(ops.Constant(sympy.S.Zero, ("1", "1", ax.chunks(self.size), "1", "1")), name="operator")
 
     def _scale(self, vector: Vector, exponent: sympy.Expr | None, name: str) -> str:
         factor = sympy.S.One if exponent is None else sympy.exp(exponent)
@@ -90,9 +90,8 @@ class NumberTimeline(Timeline):
 
     def total(self) -> str:
         """[B, h, N, 1, 1]."""
-        total = self.emit.ref(self.emit(ops.Sum((3,)), self.g, name="total"))
-        decay = self.emit.map(sympy.exp(total), CHUNK_HEADS, "decay")
-        return self.emit(ops.Align((*self.emit.type(decay), "1")), decay, name="operator")
+        total = self.emit(ops.Sum((3,)), self.g, name="total")
+        return self.emit(ops.Align((*self.emit.type(total), "1")), total, name="operator")
 
     def before(self, at: int) -> str:
         """The sum of the log decays from the chunk's start to a point of every position."""
@@ -125,9 +124,7 @@ class DiagonalTimeline(NumberTimeline):
 
     def total(self) -> str:
         """[B, h, N, K, 1]."""
-        total = self.emit.ref(self.emit(ops.Sum((3,)), self.g, name="total"))
-        decay = self.emit.map(sympy.exp(total), CHUNK_HEADS, "decay")
-        return self.emit(ops.Transpose(), decay, name="operator")
+        return self.emit(ops.Transpose(), self.emit(ops.Sum((3,)), self.g, name="total"), name="operator")
 
     def wide(self, exponent: str) -> sympy.Expr:
         """A sum of log decays beside [.., C, K], which it already is."""

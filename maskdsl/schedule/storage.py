@@ -46,7 +46,7 @@ def schedule(forward: Program, joint: Program, sizes: Mapping[str, int] = TYPICA
     order = [r for i in forward.instructions for r in i.results if r in stored]
     return Schedule(
         Builder(forward.name, forward.instructions).program([*forward.outputs, *((name, name) for name in order)]),
-        _reading(joint, forward, stored).program(backward_outputs),
+        reading(joint, forward, stored).program(backward_outputs),
         tuple(order),
         gradient_name(forward, forward.outputs[0][0]),
     )
@@ -78,7 +78,7 @@ def _expensive(instruction: Instruction, types: Mapping[str, tuple[str, ...]], s
     return flops(instruction, types, sizes) > EXPENSIVE * made
 
 
-def _reading(joint: Program, forward: Program, stored: set[str]) -> Builder:
+def reading(joint: Program, forward: Program, stored: set[str]) -> Builder:
     """The joint program with stored values loaded."""
     types = joint.types
     result = []

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from maskdsl.language.printer import to_text
-from maskdsl.runtime.compiled import Attention
+from maskdsl.runtime.compiled import Attention, Backend
 from maskdsl.runtime.sampling import regimes, shapes
 from maskdsl.runtime.verification.compare import Case, Comparison, Mismatch, compare, script
 from maskdsl.spec import Spec
@@ -54,14 +54,15 @@ def verify(
     progress: Callable[[], None] = lambda: None,
     *,
     device: str = "cpu",
+    backend: Backend = "auto",
     random_seed: int = 0,
 ) -> Report:
     """Compare the compiled spec, output and every gradient, with both oracles on random calls.
 
     Shapes, values and gate regimes are random; the same seed draws the same calls. The compiled programs run on
-    `device`, within 1e-9 in float64 and 1e-5 in float32 (see `compare`). `progress` is called once a call.
+    `device` by `backend`, within 1e-9 in float64 and 1e-5 in float32 (see `compare`). `progress` is called once a call.
     """
-    attention = Attention(spec)
+    attention = Attention(spec, backend)
     tally = _Tally()
     failing: list[Case] = []
     quiet = settings(
@@ -93,7 +94,7 @@ def verify(
         holds()
     except Mismatch:
         # the last failing call is the one that hypothesis shrank to
-        return Report(tally.checks(), script(spec, to_text(spec.syntax), failing[-1]))
+        return Report(tally.checks(), script(attention, to_text(spec.syntax), failing[-1], device))
     return Report(tally.checks(), None)
 
 

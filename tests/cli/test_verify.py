@@ -21,7 +21,7 @@ def test_a_right_spec_passes() -> None:
 
 def test_a_failure_leaves_a_runnable_script_and_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = Report((Check("compiled = recurrent, float64", "o", 1, 0.5, 1e-9),), "print('counterexample')\n")
-    monkeypatch.setattr(verification, "verify", lambda spec, examples, progress, device: failed)
+    monkeypatch.setattr(verification, "verify", lambda spec, examples, progress, device, backend: failed)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["verify", "retention"])
     assert result.exit_code == 1

@@ -19,6 +19,7 @@ from maskdsl.mask.levels import Admissibility, levels
 
 HEADS, K, V = 2, 3, 4
 OPERATORS = {"number": ("1", "1"), "diagonal": ("K", "1"), "matrix": ("K", "K")}
+BETWEEN_CHUNKS = (ops.Scan, ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint)
 HIERARCHIES: tuple[tuple[int, Admissibility], ...] = ((2, "weak"), (3, "weak"), (5, "weak"), (2, "strong"))
 CHUNKS = range(1, 10)
 
@@ -50,7 +51,8 @@ def check(op: Operation, types: list[Axes], sizes: dict[str, int], *arguments: o
     before = [x.clone() for x in operands]
     expected = Interpreter(sizes).step(op, [x.clone() for x in operands], types)
     function = getattr(torch_ops, function_of(op))
-    made = function(*operands, *arguments, **vars(op))
+    told = {"matrix": ops.matrices(types)} if isinstance(op, BETWEEN_CHUNKS) else {}
+    made = function(*operands, *arguments, **vars(op), **told)
     results = [made] if isinstance(made, Tensor) else list(made)
     assert len(results) == len(expected)
     for actual, wanted in zip(results, expected, strict=True):
@@ -210,7 +212,7 @@ def test_walk(operator: str, base: int, admissibility: Admissibility, count: int
     # the interpreter walks leaves, the torch operation whole blocks: their gradients meet at the leaves
     do = random_value(infer(op, tuple(types))[0], sizes, 7)
     r, lam = random_value(types[0], sizes, 5), random_value(types[3], sizes, 6)
-    made = torch_ops.walk_adjoint(do, r, ea, eh, lam, base, admissibility)
+    made = torch_ops.walk_adjoint(do, r, ea, eh, lam, base, admissibility, matrix=operator == "matrix")
     expected = Interpreter(sizes).step(back, [do, r, ea, eh, lam], [infer(op, tuple(types))[0], *types])
     for place in (0, 3):
         assert_near(made[place], expected[place], 1e-12)
@@ -248,6 +250,48 @@ def test_band(
     op, back = ops.Band(lags, width, base, admissibility), ops.BandAdjoint(lags, width, base, admissibility)
     check(op, types, sizes, *missing)
     adjoint(op, back, types, sizes, *missing)
+
+
+@operators
+def test_one_channel(operator: str) -> None:
+    """Where K is 1 the three kinds of operators have one shape, and only matrices are no logs."""
+    sizes = sizes_for(5, 2) | {"K": 1}
+    types = [chunked(2, *OPERATORS[operator]), chunked(2, "K", "V")]
+    check(ops.Scan(), types, sizes)
+    check(ops.Scan(reverse=True), types, sizes)
+    check(ops.Tree(2), types, sizes)
+    nodes = Interpreter(sizes).step(ops.Tree(2), values(types, sizes), types)
+    node_types = list(infer(ops.Tree(2), tuple(types)))
+    check(ops.TreeAdjoint(2), [*node_types, *node_types], sizes, x0=nodes[0], x1=nodes[1])
+    rows, out = chunked(2, "C2", "K"), chunked(2, "C2", "V")
+    read = [rows, *node_types, chunked(2, "C2", "L")]
+    check(ops.Walk(2, "weak"), read, sizes, x1=nodes[0], x2=nodes[1])
+    banded = [rows, types[0], rows, out]
+    check(ops.Band(3, None, 2, "weak"), banded, sizes, None)
+    adjoint(ops.Band(3, None, 2, "weak"), ops.BandAdjoint(3, None, 2, "weak"), banded, sizes, None)
+
+
+@pytest.mark.parametrize("operator", ["number", "diagonal"])
+def test_logs_beyond_the_range_of_exp_forget_everything(operator: str) -> None:
+    sizes = sizes_for(7, 2)
+    types = [chunked(2, *OPERATORS[operator]), chunked(2, "K", "V")]
+    logs = random_value(types[0], sizes, 0)
+    logs = -1e4 * (logs < 0).double()
+    assert logs.unique().tolist() == [-1e4, 0]
+    check(ops.Scan(), types, sizes, x0=logs)
+    check(ops.Scan(reverse=True), types, sizes, x0=logs)
+    check(ops.Tree(2), types, sizes, x0=logs)
+    nodes = Interpreter(sizes).step(ops.Tree(2), [logs, values(types, sizes)[1]], types)
+    node_types = list(infer(ops.Tree(2), tuple(types)))
+    check(ops.TreeAdjoint(2), [*node_types, *node_types], sizes, x0=nodes[0], x1=nodes[1])
+    read = [chunked(2, "C2", "K"), *node_types, chunked(2, "C2", "L")]
+    check(ops.Walk(2, "weak"), read, sizes, x1=nodes[0], x2=nodes[1])
+    d_nodes = [random_value(infer(ops.Walk(2, "weak"), tuple(read))[0], sizes, 7), *values(read, sizes)]
+    d_nodes[2:4] = nodes
+    assert all(x.isfinite().all() for x in torch_ops.walk_adjoint(*d_nodes, 2, "weak"))
+    banded = [chunked(2, "C2", "K"), types[0], chunked(2, "C2", "K"), chunked(2, "C2", "V")]
+    back = ops.BandAdjoint(3, None, 2, "weak")
+    check(back, [*infer(ops.Band(3, None, 2, "weak"), tuple(banded)), *banded], sizes, None, x2=logs)
 
 
 @pytest.mark.parametrize("heads", ["H", "1"])

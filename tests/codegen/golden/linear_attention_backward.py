@@ -3,7 +3,7 @@ def backward(sizes, q, k, v, scores_causal, before, d_o):
     # -- causal
     q_1_chunks = torch_ops.chunk(torch.exp(torch.clamp(q, max=0)) + torch.relu(q), size=64)
     k_1_chunks = torch_ops.chunk(torch.exp(torch.clamp(k, max=0)) + torch.relu(k), size=64)
-    operator = q.new_full((1, 1, 1, 1, 1), 1).expand(1, 1, -(-T // 64), 1, 1)
+    operator = q.new_full((1, 1, 1, 1, 1), 0).expand(1, 1, -(-T // 64), 1, 1)
     v_chunks = torch_ops.chunk(v, size=64)
     # -- gradient of causal
     d_o_chunks = torch_ops.chunk(d_o, size=64)

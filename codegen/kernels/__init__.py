@@ -1,0 +1,1 @@
+"""Scheduled chunk IR as Triton kernels."""

@@ -1,0 +1,132 @@
+"""Operations between chunks as loops inside a kernel: walks over blocks, and bands of neighbouring chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels.buffers import Buffer
+from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
+from maskdsl.codegen.kernels.tree import Blocks, shape_of
+
+
+def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    """Write an operation; its results become tiles of the place."""
+    match instruction.op:
+        case ops.Walk():
+            _walk(emit, instruction, place)
+        case ops.WalkAdjoint():
+            _walk_adjoint(emit, instruction, place)
+        case ops.Band():
+            _band(emit, instruction, place)
+        case ops.BandAdjoint():
+            _band_adjoint(emit, instruction, place)
+
+
+class _Reads:
+    """The blocks that a chunk reads, as a loop; inside it `state` is a block's, `log` the decays up to the queries."""
+
+    def __init__(self, emit: Evaluator, op: ops.Walk | ops.WalkAdjoint, operators: str, states: str) -> None:
+        self.emit, self.kernel = emit, emit.kernel
+        self.shape = shape_of(op.base, op.admissibility, emit.tiling.chunk)
+        self.blocks = Blocks(emit, self.shape, operators, states)
+        self.end, self.p, self.log, self.state = (emit.kernel.fresh(x) for x in ("end", "p", "log", "state"))
+        self.level = f"{self.p} + {self.shape.nearest}"
+
+    @contextmanager
+    def loop(self, place: Place) -> Iterator[None]:
+        """Nearest block first."""
+        line, constants = self.kernel.line, self.shape.constants
+        line(f"{self.end} = {place.chunk} - {int(self.shape.strong)}")
+        line(f"{self.p} = 0")
+        line(f"{self.log} = {self.blocks.no_log}")
+        with self.kernel.block(f"while {self.end} > 0:"):
+            line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
+            line(f"row = walks.slot({self.p}, {self.end}, {constants})")
+            line(f"{self.state} = tl.load({self.blocks.state_at(self.blocks.states, 'row')})")
+            yield
+            line(f"{self.log} += tl.load({self.blocks.at(self.blocks.operators, 'row')})")
+            line(f"{self.end} -= walks.power({self.p}, {self.shape.base})")
+
+    def leave(self, buffer: Buffer, text: str, once: bool) -> None:
+        """Leave something about a read in memory; `once` where all programs for columns of V find the same."""
+        kernel, buffers = self.kernel, self.emit.buffers
+        kernel.line(f"number = {self.end} // walks.power({self.p}, {self.shape.base}) - 1")
+        kernel.line(f"rank = walks.entry({self.p}, number, {self.shape.constants})")
+        reads = kernel.parameter("reads", "reads", varying=True)
+        address = self.blocks.at(buffer, f"(n * {reads} + rank)")
+        part = buffers.part(buffer.parts)
+        if part != "0":
+            address += f" + {part} * {buffers.part_step(kernel, buffer)}"
+        store = f"tl.store({address}, {text})"
+        if once and self.emit.tiling.parts > 1:
+            with kernel.block("if vt == 0:"):
+                kernel.line(store)
+        else:
+            kernel.line(store)
+
+
+def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    assert isinstance(instruction.op, ops.Walk)
+    queries, operators, states, lam = instruction.operands
+    (result,) = instruction.results
+    reads = _Reads(emit, instruction.op, operators, states)
+    weights = emit.value(lam, place).name
+    diagonal, log = reads.blocks.diagonal, reads.log
+    r = emit.value(queries, place).name if diagonal else emit.operand(queries, place)
+    out = emit.assign(result, emit.zeros(emit.dims(result)))
+    with reads.loop(place):
+        factor = f"tiles.level_column({weights}, {reads.level})"
+        if diagonal:
+            pulled = f"({r} * tl.exp({log})[None, :]).to({emit.tiling.operand})"
+            emit.kernel.line(f"{out} += {factor}[:, None] * {emit.dot(pulled, reads.state)}")
+        else:
+            emit.kernel.line(f"{out} += ({factor} * tl.exp({log}))[:, None] * {emit.dot(r, reads.state)}")
+    place.tiles[result] = Tile(out, emit.dims(result))
+
+
+def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    """dR and dlam; what each read gives to the decays before it, and how far it reached, are left in memory."""
+    assert isinstance(instruction.op, ops.WalkAdjoint)
+    gradient, queries, operators, states, lam = instruction.operands
+    d_queries, d_operators, _, d_lam = instruction.results
+    reads = _Reads(emit, instruction.op, operators, states)
+    weights, r = emit.value(lam, place).name, emit.value(queries, place).name
+    operand = emit.operand(gradient, place)
+    out = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
+    d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
+    line, diagonal = emit.kernel.line, reads.blocks.diagonal
+    with reads.loop(place):
+        line(f"weight = tiles.level_column({weights}, {reads.level})")
+        decay = f"tl.exp({reads.log})" + ("[None, :]" if diagonal else "")
+        line(f"found = {emit.dot(operand, f'tl.trans({reads.state})')} * {decay}")
+        line(f"product = found * {r}")
+        line("column = tl.sum(product, 1)")
+        line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
+        line(f"{out} += weight[:, None] * found")
+        share = "tl.sum(weight[:, None] * product, 0)" if diagonal else "tl.sum(weight * column, 0)"
+        reads.leave(emit.buffers.kept[f"{d_operators}.shares"], share, once=False)
+        reads.leave(emit.buffers.kept[f"{d_operators}.reach"], reads.log, once=True)
+    parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
+    place.tiles[d_queries] = Tile(out, emit.dims(d_queries), parts)
+    place.tiles[d_lam] = Tile(d_weights, emit.dims(d_lam), parts)
+
+
+def _band(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    queries, operator, pushed, v, *lam = instruction.operands
+    band = _Lags(emit, instruction, place, queries, operator, lam)
+    (result,) = instruction.results
+    out = emit.assign(result, emit.zeros(emit.dims(result)))
+    with band.back() as other:
+        scores = f"{emit.dot(band.pulled, f'tl.trans({emit.operand(pushed, other)})')} * {band.weights(other)}"
+        scores = emit.assign("scores", scores)
+        kernel_dot = emit.dot(f"{scores}.to({emit.tiling.operand})", emit.operand(v, other))
+        emit.kernel.line(f"{out} += {kernel_dot}")
+        band.further(other)
+    place.tiles[result] = Tile(out, emit.dims(result))
+
+
+def _band_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    raise NotImplementedError

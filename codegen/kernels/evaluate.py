@@ -1,0 +1,428 @@
+"""Values of the chunk IR as tiles of a kernel: one line an operation, made where they are first needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import sympy
+
+from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
+from maskdsl.chunk.ops import Axes
+from maskdsl.chunk.program import Instruction, Program
+from maskdsl.codegen.kernels.buffers import Buffers
+from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, dims_of, head_axis, tile_axes
+from maskdsl.scalar.printers import to_triton
+from maskdsl.scalar.symbols import symbol
+from maskdsl.schedule.unsupported import Unsupported
+
+Parts = frozenset[str]
+"""Over what a tile is only a part of a sum: "V" over programs for other columns of V, "H/r" over groups of heads."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A value in registers, of rank len(dims); `operand` is its name in the dtype of operands, where it has one.
+
+    `name` is float32; for what was loaded in another dtype it is made on first use.
+    """
+
+    name: str
+    dims: Dims
+    parts: Parts = frozenset()
+    operand: str | None = None
+
+    def among(self, dims: Dims) -> str:
+        """The tile as an operand beside others, in an expression whose result has `dims`."""
+        if len(self.dims) in (0, len(dims)):
+            return self.name
+        return f"{self.name}[:, None]" if self.dims[0] == dims[0] else f"{self.name}[None, :]"
+
+
+@dataclass
+class Place:
+    """Where values are made: a chunk, by the name of its number, and the tiles that exist there."""
+
+    chunk: str
+    tiles: dict[str, Tile] = field(default_factory=dict)
+    ready: bool = False
+    shifted: dict[int, Place] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> str:
+        """The positions of the chunk."""
+        return f"t_{self.chunk}"
+
+    @property
+    def inside(self) -> str:
+        """Which of them lie in the sequence."""
+        return f"in_{self.chunk}"
+
+
+class Evaluator:
+    """Writes the values that a kernel needs."""
+
+    def __init__(
+        self, program: Program, tiling: Tiling, buffers: Buffers, kernel: Kernel, available: Iterable[str]
+    ) -> None:
+        self.program, self.tiling, self.buffers, self.kernel = program, tiling, buffers, kernel
+        self.types = program.types
+        self.maker = {r: i for i in program.instructions for r in i.results}
+        self.available = frozenset(available)
+        self.between: Callable[[Evaluator, Instruction, Place], None] | None = None
+        self.head = "h"
+
+    # -- what is asked for
+
+    def value(self, value: str, place: Place) -> Tile:
+        """The tile of a value at a place."""
+        tile = self.tile(value, place)
+        if not tile.name:
+            assert tile.operand is not None
+            name = self.assign(value, f"{tile.operand}.to(tl.float32)")
+            tile = place.tiles[value] = dataclasses.replace(tile, name=name)
+        return tile
+
+    def operand(self, value: str, place: Place) -> str:
+        """A value as an operand of a product."""
+        tile = self.tile(value, place)
+        if tile.operand is None:
+            if self.tiling.operand == "tl.float32":
+                return tile.name
+            name = self.assign(f"{value}_operand", f"{tile.name}.to({self.tiling.operand})")
+            tile = place.tiles[value] = dataclasses.replace(tile, operand=name)
+            return name
+        return f"{tile.operand}.to({self.tiling.operand})"
+
+    def tile(self, value: str, place: Place) -> Tile:
+        """The tile of a value, perhaps in the dtype of memory only."""
+        if value not in place.tiles:
+            loaded = isinstance(self.maker[value].op, ops.Load)
+            if at_chunk_level(self.types[value]) if loaded else value in self.available:
+                place.tiles[value] = self._stored(value, place)
+            else:
+                self._make(self.maker[value], place)
+        return place.tiles[value]
+
+    def assign(self, value: str, text: str) -> str:
+        """A new name for an expression."""
+        name = self.kernel.fresh(self.buffers.name(value))
+        self.kernel.line(f"{name} = {text}")
+        return name
+
+    def dims(self, value: str) -> Dims:
+        """The axes of a value's tile."""
+        return dims_of(self.types[value])
+
+    def shape(self, dims: Dims) -> str:
+        """The shape of a tile, as text."""
+        return "(" + "".join(f"{self.tiling.extent(letter)}, " for _, letter in dims).rstrip(" ") + ")"
+
+    def zeros(self, dims: Dims) -> str:
+        """A tile of zeros."""
+        return f"tl.zeros({self.shape(dims)}, tl.float32)" if dims else "0.0"
+
+    def dot(self, x: str, y: str) -> str:
+        """The product of two operands."""
+        if self.tiling.operand == "tl.float32":
+            return f'tl.dot({x}, {y}, input_precision="{self.tiling.precision}")'
+        return f"tl.dot({x}, {y})"
+
+    # -- lanes and masks
+
+    def prepare(self, place: Place) -> None:
+        """Write the positions of a place, once."""
+        if place.ready:
+            return
+        place.ready = True
+        size, rows = self.tiling.chunk, place.rows
+        self.lane("C")
+        self.kernel.line(f"{rows} = {place.chunk} * {size} + c")
+        bounds = [f"({rows} < {self.kernel.size('T')})"]
+        if place.chunk != "n":
+            bounds.insert(0, f"({rows} >= 0)")
+        if self.tiling.extent("C") != size:
+            bounds.append(f"(c < {size})")
+        self.kernel.line(f"{place.inside} = {' & '.join(bounds)}")
+
+    def lane(self, letter: str) -> str:
+        """The name of the entries of a tile along an axis, written at the top of the kernel."""
+        name = {"C": "c", "K": "k_", "V": "v_", "L": "l_"}[letter]
+        if name not in self.kernel.tops:
+            extent = self.tiling.extent(letter)
+            text = f"tl.arange(0, {extent})"
+            if letter == "C":
+                text += ".to(tl.int64)"
+            if letter == "V" and self.tiling.parts > 1:
+                text = f"vt * {extent} + {text}"
+            self.kernel.tops[name] = f"{name} = {text}"
+        return name
+
+    def mask(self, letter: str, place: Place) -> str | None:
+        """Which entries along an axis mean something, or None where all do."""
+        if letter == "C":
+            self.prepare(place)
+            return place.inside
+        if not self.tiling.ragged(letter):
+            return None
+        limit = self.kernel.size("L") if letter == "L" else str(self.tiling.size(letter))
+        return f"({self.lane(letter)} < {limit})"
+
+    def masks(self, dims: Dims, place: Place, letters: str = "CKVL") -> str | None:
+        """The mask of a tile, as text."""
+        found = []
+        for at, (_, letter) in enumerate(dims):
+            text = self.mask(letter, place) if letter in letters else None
+            if text:
+                found.append(text if len(dims) == 1 else f"{text}[:, None]" if at == 0 else f"{text}[None, :]")
+        return " & ".join(found) if found else None
+
+    def offsets(self, dims: Dims, steps: Mapping[int, str]) -> str:
+        """Offsets of a tile's entries; `steps` gives, for each axis, `entries * stride`."""
+        found = []
+        for at, _ in enumerate(dims):
+            text = steps[at]
+            found.append(text if len(dims) == 1 else f"({text})[:, None]" if at == 0 else f"({text})[None, :]")
+        return " + ".join(found)
+
+    def clean(self, name: str, text: str, dims: Dims, place: Place, dirty: str) -> str:
+        """An expression made zero along the axes `dirty` (letters) where it lies beyond the data."""
+        mask = self.masks(dims, place, dirty)
+        return self.assign(name, f"tl.where({mask}, {text}, 0.0)" if mask else text)
+
+    # -- loads
+
+    def head_of(self, axes: Axes) -> str:
+        """The head of a value, for the head at hand."""
+        ratio = ax.ratio(head_axis(axes))
+        return self.head if ratio == 1 else f"({self.head} // {ratio})"
+
+    def _load(self, load: ops.Load, value: str, place: Place) -> Tile:
+        name, axes, dims = self.buffers.name(value), self.types[value], dims_of(self.types[value])
+        kernel = self.kernel
+        pointer = kernel.pointer(name)
+        head = self.head_of(axes)
+        if len(axes) <= 2:
+            text = f"{pointer} + {head}" if len(axes) == 1 else f"{pointer} + {head} * {name}_h + {self.lane('K')}"
+            if len(axes) == 2:
+                kernel.parameter(f"{name}_h", f"{name}.stride(0)")
+            mask = self.masks(dims, place)
+            return Tile(
+                self.assign(f"{name}_in", f"tl.load({text}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"),
+                dims,
+            )
+        varying = axes[-1] not in ("K", "V")
+        kernel.parameter(f"{name}_b", f"{name}.stride(0)", varying=varying)
+        kernel.parameter(f"{name}_t", f"{name}.stride(1)", varying=varying)
+        stride = ""
+        if len(axes) == 4:
+            kernel.parameter(f"{name}_h", f"{name}.stride(2)", varying=varying)
+            stride = f" * {name}_h"
+        self.prepare(place)
+        steps = {0: f"{place.rows} * {name}_t"}
+        if len(axes) == 4:
+            steps[1] = self.lane(axes[3])
+        base = f"{pointer} + b * {name}_b + {head}{stride}"
+        text = f"tl.load({base} + {self.offsets(dims, steps)}, mask={self.masks(dims, place)}, other=0.0)"
+        raw = self.assign(f"{name}_in", text)
+        return Tile("", dims, operand=raw)
+
+    def _stored(self, value: str, place: Place) -> Tile:
+        """A value that an earlier kernel has left in memory."""
+        dims, parts = self.dims(value), self.buffers.parts_of(value)
+        where = self.buffers.base(self.kernel, value, place.chunk, self.head_of(self.types[value])) + self.inner(dims)
+        extra = ""
+        if place.chunk != "n":
+            kept = f"({place.chunk} >= 0) & ({place.chunk} < {self.kernel.size('N')})"
+            extra = f", mask={kept}, other=0.0"
+        if parts == 1:
+            raw = self.assign(value, f"tl.load({where}{extra})")
+            return Tile("", dims, operand=raw)
+        name = self.assign(value, f"tl.load({where}{extra})")
+        step = self.buffers.part_step(self.kernel, self.buffers.kept[value])
+        with self.kernel.block(f"for part in range(1, {parts}):"):
+            self.kernel.line(f"{name} += tl.load({where} + part * {step}{extra})")
+        return Tile(name, dims)
+
+    def inner(self, dims: Dims) -> str:
+        """The offsets of a tile in memory that only kernels see."""
+        steps, stride = {}, 1
+        for at, (_, letter) in reversed(list(enumerate(dims))):
+            lane = self.lane(letter)
+            steps[at] = lane if stride == 1 else f"{lane} * {stride}"
+            stride *= self.tiling.held(letter)
+        return f" + {self.offsets(dims, steps)}" if dims else ""
+
+    # -- operations
+
+    def _make(self, instruction: Instruction, place: Place) -> None:
+        op, x = instruction.op, instruction.operands
+        result = instruction.results[0]
+        match op:
+            case ops.Load():
+                place.tiles[result] = self._load(op, result, place)
+            case ops.Align() | ops.Repeat() | ops.Chunk() | ops.Unchunk() | ops.GroupSum():
+                source = self.tile(x[0], place)
+                parts = source.parts | ({f"H/{op.ratio}"} if isinstance(op, ops.GroupSum) else set())
+                place.tiles[result] = dataclasses.replace(source, dims=self._moved(source.dims, result), parts=parts)
+            case ops.Shift(by):
+                other = place.shifted.get(by)
+                if other is None:
+                    name = self.kernel.fresh(f"{place.chunk}_{'before' if by > 0 else 'after'}")
+                    self.kernel.line(f"{name} = {place.chunk} - {by}" if by > 0 else f"{name} = {place.chunk} + {-by}")
+                    other = place.shifted[by] = Place(name)
+                place.tiles[result] = self.value(x[0], other)
+            case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint():
+                assert self.between is not None
+                self.between(self, instruction, place)
+            case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot():
+                self._library(instruction, place)
+            case _:
+                place.tiles[result] = self._tile(instruction, place)
+
+    def _moved(self, dims: Dims, result: str) -> Dims:
+        """The axes of a tile at their new positions."""
+        return tuple((position, letter) for (position, _), (_, letter) in zip(self.dims(result), dims, strict=True))
+
+    def _tile(self, instruction: Instruction, place: Place) -> Tile:
+        op, result = instruction.op, instruction.results[0]
+        if isinstance(op, ops.Map):
+            return self._map(op.expr, instruction, place)
+        if isinstance(op, ops.Dot):
+            return self._dot(op, instruction, place)
+        dims = self.dims(result)
+        if isinstance(op, ops.Constant):
+            number = repr(float(self._sized(op.expr)))
+            text = f"tl.full({self.shape(dims)}, {number}, tl.float32)" if dims else f"tl.full((), {number}, tl.float32)"
+            dirty = "" if float(self._sized(op.expr)) == 0 else "CKVL"
+            return Tile(self.clean(result, text, dims, place, dirty), dims)
+        x = self.value(instruction.operands[0], place)
+        wide = "True" if self.tiling.mode == "fp32" else "False"
+        match op:
+            case ops.Expand():
+                text = f"{x.among(dims)} + {self.zeros(dims)}" if dims else x.name
+                new = "".join(letter for at, letter in dims if (at, letter) not in x.dims)
+                return Tile(self.clean(result, text, dims, place, new), dims, x.parts)
+            case ops.Transpose():
+                flipped = tuple((1 - at, letter) for at, letter in reversed(x.dims))
+                text = f"tl.trans({x.name})" if len(x.dims) == 2 else x.name
+                return Tile(self.assign(result, text) if len(x.dims) == 2 else text, flipped, x.parts)
+            case ops.Sum():
+                return self._sum(op, instruction, x)
+            case ops.Cumsum(reverse, exclusive):
+                text = f"tiles.cumsum({x.name}, {reverse}, {exclusive})"
+                return Tile(self.clean(result, text, dims, place, "" if reverse else "C"), dims, x.parts)
+            case ops.Spans(_, row, column):
+                return Tile(self.assign(result, f"tiles.spans({x.name}, {row}, {column}, {wide})"), dims, x.parts)
+            case ops.SpansAdjoint(_, row, column):
+                text = f"tiles.spans_adjoint({x.name}, {row}, {column}, {wide})"
+                return Tile(self.assign(result, text), dims, x.parts)
+            case ops.Tril(diagonal):
+                return Tile(self.assign(result, f"tiles.tril({x.name}, {diagonal})"), dims, x.parts)
+            case ops.Near(width):
+                return Tile(self.assign(result, f"tiles.near({x.name}, {width})"), dims, x.parts)
+        raise TypeError(f"{op} has no tile")
+
+    def _sized(self, expr: sympy.Expr) -> sympy.Expr:
+        """An expression with the sizes put in that the text knows."""
+        known = {"K": self.tiling.key, "V": self.tiling.width}
+        return expr.subs({s: known[s.name] for s in expr.free_symbols if s.name in known})
+
+    def _map(self, expr: sympy.Expr, instruction: Instruction, place: Place) -> Tile:
+        result, dims = instruction.results[0], self.dims(instruction.results[0])
+        x = [self.value(operand, place) for operand in instruction.operands]
+        expr = self._sized(expr)
+        names = {f"x{i}": tile.among(dims) for i, tile in enumerate(x)}
+        runtime = {}
+        for each in expr.free_symbols:
+            if each.name in ("B", "T", "H", "L"):
+                runtime[each] = symbol(f"{each.name}_size")
+                names[f"{each.name}_size"] = f"({self.kernel.size(each.name)} * 1.0)"
+        expr = expr.xreplace(runtime)
+        parts = frozenset[str]().union(*(tile.parts for tile in x))
+        dirty = "".join(
+            letter for at, letter in dims if self._may_be_ragged(letter) and not self._vanishes(expr, x, instruction, at)
+        )
+        if parts:
+            expr = self._first_only(expr, x, parts, names)
+        return Tile(self.clean(result, to_triton(expr, names), dims, place, dirty), dims, parts)
+
+    def _may_be_ragged(self, letter: str) -> bool:
+        return letter == "C" or self.tiling.ragged(letter)
+
+    def _vanishes(self, expr: sympy.Expr, x: list[Tile], instruction: Instruction, at: int) -> bool:
+        """Whether an expression is zero beyond the data along an axis, given that its operands are."""
+        zero = {
+            ops.argument(i): sympy.S.Zero
+            for i, (tile, operand) in enumerate(zip(x, instruction.operands, strict=True))
+            if any(position == at for position, _ in tile.dims) and not isinstance(self.maker[operand].op, ops.Spans)
+        }
+        return bool(expr.xreplace(zero) == 0)
+
+    def _first_only(self, expr: sympy.Expr, x: list[Tile], parts: Parts, names: dict[str, str]) -> sympy.Expr:
+        """A sum in which only the first of all programs counts what is not a part."""
+        partial = {ops.argument(i) for i, tile in enumerate(x) if tile.parts}
+        whole = [term for term in sympy.Add.make_args(expr.expand()) if not partial & term.free_symbols]
+        mixed = {frozenset(tile.parts) for tile in x if tile.parts}
+        if len(mixed) > 1 and len(parts) > 1:
+            raise Unsupported("A gradient adds parts of different kinds.")
+        for argument in partial:
+            if sympy.diff(expr, argument).free_symbols & partial:
+                raise Unsupported("An expression is not linear in a sum that several programs share.")
+        if whole:
+            names["first_part"] = self.buffers.first(parts)
+            expr = expr.expand() + sympy.Add(*whole) * (symbol("first_part") - 1)
+        return expr
+
+    def _sum(self, op: ops.Sum, instruction: Instruction, x: Tile) -> Tile:
+        source = self.types[instruction.operands[0]]
+        lost = len(source) - len(tile_axes(source))
+        chunked = lost == 3
+        summed = {dim - lost if dim >= lost else 0 for dim in op.dims if dim >= lost or (not chunked and dim == 1)}
+        if not chunked and len(source) > 2:
+            # token level: the time axis is the first of the tile
+            summed = {0 if dim == 1 else dim - 2 for dim in op.dims if dim == 1 or dim >= 3}
+        text, kept = x.name, list(x.dims)
+        for at in reversed(range(len(x.dims))):
+            if x.dims[at][0] in summed:
+                text, kept = f"tl.sum({text}, {at})", [d for d in kept if d != x.dims[at]]
+        parts = x.parts | {
+            "V" for at, letter in x.dims if at in summed and letter == "V" and self.tiling.parts > 1
+        }
+        return Tile(self.assign(instruction.results[0], text), tuple(kept), parts)
+
+    def _dot(self, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
+        result = instruction.results[0]
+        texts, parts = [], frozenset[str]()
+        for operand, transposed in zip(instruction.operands, (op.transpose_x, op.transpose_y), strict=True):
+            text = self.operand(operand, place)
+            parts |= place.tiles[operand].parts
+            texts.append(f"tl.trans({text})" if transposed else text)
+        contracted = tile_axes(self.types[instruction.operands[0]])[0 if op.transpose_x else 1]
+        if contracted == "V" and self.tiling.parts > 1:
+            parts |= {"V"}
+        return Tile(self.assign(result, self.dot(*texts)), self.dims(result), parts)
+
+    def _library(self, instruction: Instruction, place: Place) -> None:
+        op = instruction.op
+        x = [self.value(operand, place) for operand in instruction.operands]
+        names = [tile.name for tile in x]
+        parts = frozenset[str]().union(*(tile.parts for tile in x))
+        products = f'{self.tiling.operand}, "{self.tiling.precision}"'
+        match op:
+            case ops.Select(base, admissibility):
+                text = f"tiles.select({names[0]}, {base}, {admissibility == 'strong'})"
+            case ops.SelectAdjoint(base, admissibility):
+                levels = self.tiling.levels
+                text = f"tiles.select_adjoint({names[0]}, {levels}, {base}, {admissibility == 'strong'})"
+            case ops.DecayDot(_, row, column, diagonal):
+                text = f"tiles.decay_dot({', '.join(names)}, {row}, {column}, {diagonal}, {products})"
+            case ops.DecayDotAdjoint(_, row, column, diagonal):
+                text = f"tiles.decay_dot_adjoint({', '.join(names)}, {row}, {column}, {diagonal}, {products})"
+        results = [self.kernel.fresh(self.buffers.name(r)) for r in instruction.results]
+        self.kernel.line(f"{', '.join(results)} = {text}")
+        for result, name in zip(instruction.results, results, strict=True):
+            place.tiles[result] = Tile(name, self.dims(result), parts)

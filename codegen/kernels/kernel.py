@@ -1,0 +1,82 @@
+"""A kernel while it is written: its parameters with what the host gives for them, and its lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+RESERVED = frozenset(
+    "tl triton tiles walks hierarchy torch at B T H L N b h h0 n m vt c k_ v_ l_ t_ pid forward backward slots math".split()
+)
+"""Names that no value may take in generated text."""
+
+
+SIZES = ("B", "T", "H", "L", "N")
+
+
+class Kernel:
+    """One `triton.jit` function."""
+
+    def __init__(self, name: str, about: str) -> None:
+        self.name, self.about = name, about
+        self.parameters: dict[str, str] = {}
+        self.varying: set[str] = set()
+        self.opening: list[str] = []
+        self.tops: dict[str, str] = {}
+        self.lines: list[str] = []
+        self.programs = ""
+        self.warps, self.stages = 4, 2
+        self._depth = 1
+        self._taken: set[str] = set()
+
+    def parameter(self, name: str, given: str, *, varying: bool = False) -> str:
+        """A parameter, with the expression that the host gives for it.
+
+        A kernel is not compiled anew where a `varying` one changes its divisors.
+        """
+        self.parameters.setdefault(name, given)
+        if varying:
+            self.varying.add(name)
+        return name
+
+    def pointer(self, name: str) -> str:
+        """The parameter for a tensor of the host's."""
+        return self.parameter(f"{name}_ptr", name)
+
+    def size(self, name: str) -> str:
+        """A size of the call: B, T, H or L, or N, the number of chunks."""
+        return self.parameter(name, name if name == "N" else f"at.{name}")
+
+    def line(self, text: str) -> None:
+        """Append a line at the current depth."""
+        self.lines.append("    " * self._depth + text)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """A block under the line `head`."""
+        self.line(head)
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def fresh(self, name: str) -> str:
+        """A local name not used yet."""
+        found, count = name, 1
+        while found in self._taken:
+            count += 1
+            found = f"{name}_v{count}"
+        self._taken.add(found)
+        return found
+
+    def text(self) -> str:
+        """The function."""
+        fixed = [name for name in self.parameters if name in SIZES or name in self.varying]
+        tops = [f"    {line}" for line in self.tops.values()]
+        head = f"@triton.jit(do_not_specialize={fixed!r})" if fixed else "@triton.jit"
+        opening = [f"    {line}" for line in self.opening]
+        return "\n".join([head, f"def {self.name}({', '.join(self.parameters)}):", f'    """{self.about}"""', *opening, *tops, *self.lines])
+
+    def launch(self) -> str:
+        """The host's line that starts it."""
+        given = ", ".join(self.parameters.values())
+        return f"at.launch({self.name}, {self.programs}, {given}, warps={self.warps}, stages={self.stages})"

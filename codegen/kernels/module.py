@@ -1,0 +1,293 @@
+"""A scheduled program as kernels and the host code that launches them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction, Program
+from maskdsl.codegen.kernels import scan, tree
+from maskdsl.codegen.kernels.between import between
+from maskdsl.codegen.kernels.buffers import Buffer, Buffers
+from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.tiling import Tiling, dims_of
+from maskdsl.codegen.torch_body import Body
+from maskdsl.schedule.stages import Stage, Stages
+
+SPAN = 3
+"""Levels of a hierarchy that one pass over blocks joins or hands down."""
+
+
+class Module:
+    """Kernels of one direction, and the lines of its host function."""
+
+    def __init__(self, direction: str, plan: Stages, tiling: Tiling, shapes: Mapping[str, tree.Shape]) -> None:
+        self.direction, self.plan, self.tiling = direction, plan, tiling
+        self.program = plan.program
+        self.types = plan.program.types
+        self.buffers = Buffers(plan.program, tiling)
+        self.shapes = shapes
+        self.kernels: list[Kernel] = []
+        self.host: list[str] = []
+        self.tensors: dict[str, str] = {}
+        """The tensor that the host returns for an output of the program."""
+        self.fine = dataclasses.replace(tiling, value=min(tiling.value, 32))
+        self._know_inputs()
+
+    def write(self) -> None:
+        """Write all stages, then what the host adds up itself."""
+        self.host.append(f"B, H, N = at.B, at.H, at.chunks({self.tiling.chunk})")
+        for stage in self.plan.stages:
+            if stage.kind == "chunks":
+                self._chunks(stage)
+            else:
+                assert stage.instruction is not None
+                self._graph(stage, stage.instruction)
+        self._totals()
+
+    def result(self, output: str, value: str) -> str:
+        """The host's name of an output of the program."""
+        return self.tensors.get(output) or self.buffers.kept[value].name
+
+    # -- memory
+
+    def _know_inputs(self) -> None:
+        """Buffers that an earlier program has left behind."""
+        for load in (i for i in self.program.instructions if isinstance(i.op, ops.Load)):
+            (value,) = load.results
+            axes = self.types[value]
+            if any(axis[0] == "E" for axis in axes):
+                self._keep_blocks(value, self.shapes[value])
+                self._beside(value, "after", self.buffers.kept[value])
+            elif any(axis[0] == "N" for axis in axes):
+                self.buffers.keep(value)
+
+    def _keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
+        return self.buffers.keep(value, rows=shape.rows)
+
+    def _beside(self, value: str, suffix: str, buffer: Buffer, **changes: object) -> Buffer:
+        """A buffer laid out like another, for something about the same value."""
+        made = dataclasses.replace(buffer, name=f"{buffer.name}_{suffix}", **changes)  # type: ignore[arg-type]
+        self.buffers.kept[f"{value}.{suffix}"] = made
+        return made
+
+    # -- kernels
+
+    def _kernel(self, name: str, about: str, order: tuple[tuple[str, str], ...]) -> Kernel:
+        """A kernel whose program number is decoded into `order`: names and counts, the fastest first."""
+        taken = {kernel.name for kernel in self.kernels}
+        name = base = f"{self.direction}_{name}"
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        kernel = Kernel(name, about)
+        kernel.opening.append("pid = tl.program_id(0)")
+        for each, extent in order[:-1]:
+            if extent != "1":
+                kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
+            elif each == "h":
+                kernel.opening.append("h = 0")
+        kernel.opening.append(f"{order[-1][0]} = pid")
+        kernel.opening += [f"{x} = {x}.to(tl.int64)" for x, _ in order if x in ("b", "h")]
+        for _, extent in order:
+            for size in re.findall(r"\b[BHN]\b", extent):
+                kernel.size(size)
+        self.kernels.append(kernel)
+        return kernel
+
+    def _emit(self, kernel: Kernel, stage: Stage, tiling: Tiling | None = None) -> Evaluator:
+        tiling = tiling or self.tiling
+        buffers = self.buffers.tiled(tiling)
+        emit = Evaluator(self.program, tiling, buffers, kernel, stage.available)
+        emit.between = between
+        return emit
+
+    def _chunks(self, stage: Stage) -> None:
+        heads, parts = self.tiling.heads, self.tiling.parts
+        count = f"(H // {heads})" if heads > 1 else "H"
+        about = f"{', '.join(stage.values)} of one chunk."
+        kernel = self._kernel("chunks", about, (("vt", str(parts)), ("n", "N"), ("h0", count), ("b", "B")))
+        kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
+        kernel.programs = f"B * {count} * N{f' * {parts}' if parts > 1 else ''}"
+        emit = self._emit(kernel, stage)
+        names = {value: name for name, value in self.program.outputs}
+        outputs = [Output(self._tensor(names[v]), v) for v in stage.values if v in names and v not in self.buffers.kept]
+        stored = [v for v in stage.values if v not in names or self._loaded_later(v, stage)]
+        for instruction in self._adjoint_walks(stage):
+            self._leave(instruction)
+        for value in stage.values:
+            if value in names:
+                self.tensors[names[value]] = self._tensor(names[value])
+        writer = ChunksKernel(emit, outputs, stored)
+        writer.write()
+        for output in outputs:
+            self._allocate_output(output, writer.parts[output.name])
+        for value in stored:
+            self.host.append(self.buffers.allocation(self.buffers.kept[value]))
+        kernel.warps, kernel.stages = self._chunk_warps(), 2
+        self.host.append(kernel.launch())
+        for output in outputs:
+            if writer.parts[output.name]:
+                self.host.append(f"{output.name} = {output.name}.sum(0)")
+
+    def _chunk_warps(self) -> int:
+        return 8 if self.tiling.extent("K") * self.tiling.value > 128 * 64 else 4
+
+    def _tensor(self, name: str) -> str:
+        return f"{name}_out" if name in self.types else name
+
+    def _allocate_output(self, output: Output, parts: tuple[str, ...]) -> None:
+        axes = self.types[output.value]
+        sizes = {"B": "B", "T": "at.T", "H": "H", "L": "at.L", "K": str(self.tiling.key), "V": str(self.tiling.width)}
+        shape = ", ".join(sizes[a] if a in sizes else f"H // {a[2:]}" for a in axes)
+        if parts:
+            made = f"at.float({self.buffers.count(parts)}, {shape})"
+        elif self.direction == "forward":
+            made = f"at.output({shape})"
+        else:
+            source = next(name for name, value in self.program.outputs if self._tensor(name) == output.name)
+            made = f"at.gradient({source.removeprefix('d_')!r})"
+        self.host.append(f"{output.name} = {made}")
+
+    def _loaded_later(self, value: str, stage: Stage) -> bool:
+        later = self.plan.stages[self.plan.stages.index(stage) + 1 :]
+        return any(value in each.available for each in later) and value not in self.buffers.kept
+
+    def _adjoint_walks(self, stage: Stage) -> list[Instruction]:
+        graph = [each.instruction for each in self.plan.stages if each.kind == "graph" and each.phase == stage.phase]
+        return [i for i in graph if i is not None and isinstance(i.op, ops.WalkAdjoint)]
+
+    def _leave(self, instruction: Instruction) -> None:
+        """The memory in which the adjoint of a walk leaves shares and reach of every read."""
+        shape = self.shapes[instruction.operands[2]]
+        parts = ("V",) if self.tiling.parts > 1 else ()
+        buffer = dataclasses.replace(self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1]))
+        shares = self._beside(instruction.results[1], "shares", buffer, rows="N * reads", parts=parts)
+        reach = self._beside(instruction.results[1], "reach", buffer, rows="N * reads")
+        self.host.append(f"reads = {shape.reads}")
+        # reads that a chunk does not do share nothing
+        self.host.append(self.buffers.allocation(shares).replace("at.float", "at.zeros"))
+        self.host.append(self.buffers.allocation(reach))
+
+    def _graph(self, stage: Stage, instruction: Instruction) -> None:
+        writers: Mapping[type, Callable[[Stage, Instruction], None]] = {
+            ops.Scan: self._scan,
+            ops.Tree: self._tree,
+            ops.WalkAdjoint: self._gather,
+            ops.TreeAdjoint: self._descend,
+        }
+        writers[type(instruction.op)](stage, instruction)
+
+    def _scan(self, stage: Stage, instruction: Instruction) -> None:
+        (result,) = instruction.results
+        fine = self.fine
+        kernel = self._kernel("scan", "States carried from chunk to chunk.", (("vt", str(fine.parts)), ("h", "H"), ("b", "B")))
+        kernel.programs = f"B * H * {fine.parts}"
+        emit = self._emit(kernel, stage, fine)
+        scan.carry(emit, instruction)
+        kernel.warps, kernel.stages = 4, 3
+        self.host.append(kernel.launch())
+        self.buffers.kept[result] = self.buffers.kept[instruction.operands[1]]
+
+    def _tree(self, stage: Stage, instruction: Instruction) -> None:
+        operators, states = instruction.results
+        shape = self.shapes[states]
+        for value in (operators, states):
+            self.host.append(self.buffers.allocation(self._keep_blocks(value, shape)))
+        after = self._beside(operators, "after", self.buffers.kept[operators])
+        self.host.append(self.buffers.allocation(after))
+        parts, base = self.tiling.parts, shape.base
+        order = (("vt", str(parts)), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("states", "Chunks, and the blocks of the lowest levels.", order)
+        kernel.parameter("high", "high", varying=True)
+        kernel.programs = f"B * H * hierarchy.programs(N, {base}, high){f' * {parts}' if parts > 1 else ''}"
+        tree.compose(self._emit(kernel, stage), instruction, shape, after)
+        kernel.warps = self._chunk_warps()
+        self.host.append(f"high = min({SPAN if base == 2 else 1}, hierarchy.depth(N, {base}))")
+        self.host.append(kernel.launch())
+        fine = self.fine
+        order = (("vt", str(fine.parts)), *order[1:])
+        lift = self._kernel("blocks", "Blocks of higher levels.", order)
+        lift.parameter("high", "high", varying=True)
+        lift.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts}"
+        tree.lift(self._emit(lift, stage, fine), instruction, shape, after)
+        self.host.append(f"for low, high in hierarchy.passes(N, {base}, {SPAN if base == 2 else 1}, high):")
+        self.host.append("    " + lift.launch())
+
+    def _gather(self, stage: Stage, instruction: Instruction) -> None:
+        _, d_operators, d_states, _ = instruction.results
+        shape = self.shapes[instruction.operands[3]]
+        shares, reach = (self.buffers.kept[f"{d_operators}.{x}"] for x in ("shares", "reach"))
+        parts, base = self.tiling.parts, shape.base
+        self.host.append(f"depth = hierarchy.depth(N, {base})")
+        for value in (d_operators, d_states):
+            self.host.append(self.buffers.allocation(self._keep_blocks(value, shape)))
+        order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
+        kernel = self._kernel("readers", "The gradient of a block's state, from its readers.", order)
+        kernel.programs = f"B * H * hierarchy.blocks(N, {base}){f' * {parts}' if parts > 1 else ''}"
+        tree.gather(self._emit(kernel, stage), instruction, shape, reach)
+        kernel.warps = self._chunk_warps()
+        self.host.append(kernel.launch())
+        kernel = self._kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:])
+        kernel.programs = f"B * H * hierarchy.blocks(N, {base})"
+        tree.reached(self._emit(kernel, stage), instruction, shape, shares)
+        kernel.warps = 1
+        self.host.append(kernel.launch())
+
+    def _descend(self, stage: Stage, instruction: Instruction) -> None:
+        operators, states, d_operators, d_states = instruction.operands
+        shape, fine = self.shapes[states], self.fine
+        after = self.buffers.kept[f"{operators}.after"]
+        parts = ("V",) if fine.parts > 1 else ()
+        shares = self._beside(d_states, "shares", dataclasses.replace(after, name=self.buffers.name(d_states)), parts=parts)
+        tiled = self.buffers.tiled(fine)
+        self.host.append(tiled.allocation(shares))
+        base = shape.base
+        order = (("vt", str(fine.parts)), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("handed", "Gradients of blocks handed down to their children.", order)
+        kernel.parameter("high", "high", varying=True)
+        kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts}"
+        tree.descend(self._emit(kernel, stage, fine), instruction, shape, after, shares)
+        self.host.append(f"for low, high in hierarchy.downwards(N, {base}, {SPAN if base == 2 else 1}):")
+        self.host.append("    " + kernel.launch())
+        d_leaves, d_writes = instruction.results
+        self.buffers.kept[d_writes] = dataclasses.replace(self.buffers.kept[d_states], row=shape.leaf)
+        self.host.append(self.buffers.allocation(self.buffers.keep(d_leaves)))
+        order = (("unit", "N"), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("leaves", "The gradient of each chunk's log decay.", order)
+        kernel.programs = "B * H * N"
+        tree.leaves(self._emit(kernel, stage, fine), instruction, shape, shares)
+        kernel.warps = 1
+        self.host.append(kernel.launch())
+
+    # -- what the host does itself
+
+    def _totals(self) -> None:
+        """Sums over chunks and batch rows, and what depends on them."""
+        host = self.plan.host
+        if not host.outputs:
+            return
+        body = Body(host)
+        for instruction in self.plan.totals:
+            (value,) = instruction.results
+            if value not in host.types:
+                continue
+            axes = self.types[value]
+            buffer = self.buffers.kept[value]
+            summed = "(0, 3)" if axes[0] == "B" else "(0, 1, 3)"
+            size = {"K": str(self.tiling.key), "V": str(self.tiling.width), "L": "at.L", "B": "B", "H": "H"}
+            shape = ", ".join("1" if a == "1" else size.get(a, f"H // {a[2:]}") for a in axes)
+            letters = [letter for _, letter in dims_of(axes)]
+            cut = f"[..., :{size[letters[0]]}]" if letters and letters[0] != "C" else ""
+            self.host.append(f"{body.name(value)} = {buffer.name}.sum({summed}){cut}.reshape({shape})")
+        for load, name in body.parameters().items():
+            if name not in {i.results[0] for i in self.plan.totals}:
+                self.host.append(f"{load} = {self.buffers.name(load)}.float()")
+        self.host += body.lines()
+        for name, value in host.outputs:
+            self.tensors[name] = body.name(value)

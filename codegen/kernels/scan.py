@@ -1,0 +1,26 @@
+"""The kernel of a scan: states carried from chunk to chunk, in place of what each chunk writes."""
+
+from __future__ import annotations
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels.evaluate import Evaluator
+
+
+def carry(emit: Evaluator, instruction: Instruction) -> None:
+    """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + H[n], or the same from the end; S[n] takes the place of H[n]."""
+    assert isinstance(instruction.op, ops.Scan)
+    kernel, buffers, line = emit.kernel, emit.buffers, emit.kernel.line
+    operator, writes = instruction.operands
+    diagonal = emit.types[operator][-2] == "K"
+    inner = emit.inner(((0, "K"), (1, "V")))
+    line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    with kernel.block(f"for step in range({kernel.size('N')}):"):
+        line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
+        place = buffers.address(kernel, buffers.kept[writes], "n", "h") + inner
+        line(f"place = {place}")
+        line("written = tl.load(place).to(tl.float32)")
+        log = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
+        line(f"decay = tl.exp(tl.load({log}))")
+        line("tl.store(place, carried)")
+        line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + written")

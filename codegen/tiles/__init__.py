@@ -1,0 +1,30 @@
+"""Operations on tiles, called by generated Triton kernels.
+
+A tile is a float32 tensor in registers, [C], [C, X] or [C, C] for the positions of one chunk; its extents are powers
+of two, and its lanes beyond the data are zero. Every function is `triton.jit`, takes tiles and gives tiles.
+Parameters in capitals are compile-time constants; OPERAND and PRECISION are the dtype of the operands of a matrix
+product and its `input_precision`.
+"""
+
+from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
+from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
+from maskdsl.codegen.tiles.pairs import near, tril
+from maskdsl.codegen.tiles.products import dot
+from maskdsl.codegen.tiles.spans import spans, spans_adjoint
+from maskdsl.codegen.tiles.sums import cumsum
+
+__all__ = [
+    "cumsum",
+    "decay_dot",
+    "decay_dot_adjoint",
+    "dot",
+    "level_column",
+    "near",
+    "pair_weights",
+    "place_column",
+    "select",
+    "select_adjoint",
+    "spans",
+    "spans_adjoint",
+    "tril",
+]

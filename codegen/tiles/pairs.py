@@ -1,0 +1,20 @@
+"""Parts of a [C, C] tile of pairs of positions."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def tril(s: tl.tensor, DIAGONAL: tl.constexpr) -> tl.tensor:
+    """Keep s[c, s] where s <= c + DIAGONAL, zero elsewhere."""
+    rows, columns = tl.arange(0, s.shape[0])[:, None], tl.arange(0, s.shape[1])[None, :]
+    return tl.where(columns <= rows + DIAGONAL, s, 0.0)
+
+
+@triton.jit
+def near(s: tl.tensor, WIDTH: tl.constexpr) -> tl.tensor:
+    """Keep s[c, s] where c - s < WIDTH, zero elsewhere."""
+    rows, columns = tl.arange(0, s.shape[0])[:, None], tl.arange(0, s.shape[1])[None, :]
+    return tl.where(rows < columns + WIDTH, s, 0.0)

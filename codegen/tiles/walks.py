@@ -1,0 +1,77 @@
+"""The arithmetic of a hierarchy over chunks: which block comes next, where it is kept, who reads it.
+
+A block of level p covers BASE**p chunks and is named by its level and its number, or by its end (the chunk after its
+last one). Weak blocks lie where they end, as in a Fenwick array: only left siblings are ever read, and of the blocks
+that end at one place only the largest is one. Strong blocks lie in order (in-order numbering of a binary tree), since
+right children are read too.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def power(p, BASE: tl.constexpr):
+    """BASE**p, the width of a block of level p in chunks."""
+    width = 1
+    for _ in range(p):
+        width *= BASE
+    return width
+
+
+@triton.jit
+def read_level(n, end, p, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """The level, at least p, of the block that chunk n reads next, which ends at `end` > 0."""
+    if STRONG:
+        while ((end - (1 << p)) >> (p + 1)) != (n >> (p + 1)) - 1:
+            p += 1
+    else:
+        width = power(p, BASE)
+        while end % (width * BASE) == 0:
+            width *= BASE
+            p += 1
+    return p
+
+
+@triton.jit
+def slot(p, end, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """Where the block of level p that ends at `end` is kept."""
+    if STRONG:
+        place = 2 * end - (1 << p) - 1
+    else:
+        place = end - 1
+    return place
+
+
+@triton.jit
+def entry(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """The rank of a read among all that a chunk may do, nearest first; `number` is that of the block in its level."""
+    if STRONG:
+        rank = 2 * p + 1 - number % 2
+    else:
+        rank = p * (BASE - 1) + BASE - 2 - number % BASE
+    return rank
+
+
+@triton.jit
+def first_reader(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """The first of the consecutive chunks that read a block."""
+    width = power(p, BASE)
+    if STRONG:
+        first = (number // 2 + 1) * 2 * width + (number % 2) * width
+    else:
+        first = (number + 1) * width
+    return first
+
+
+@triton.jit
+def last_reader(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """The chunk after the last one that reads a block."""
+    width = power(p, BASE)
+    if STRONG:
+        last = (number // 2 + 2) * 2 * width
+    else:
+        last = (number // BASE + 1) * BASE * width
+    return last

@@ -1,0 +1,123 @@
+"""Times and errors of library definitions at two shapes, as Markdown.
+
+On a GPU the whole takes minutes; name definitions to time only those. Flash-linear-attention, where it is installed, is
+timed beside them. The float64 references are computed by other processes meanwhile.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shlex
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+
+import click
+import torch
+from torch import Tensor
+
+import maskdsl
+from maskdsl.runtime.benchmark import Bench, Effort, Entry, Problem, compare, open_bench, probe, relative
+from maskdsl.runtime.benchmark.fresh import fresh_caches
+from maskdsl.runtime.benchmark.report import environment, error, markdown, notes, number
+
+SHAPES = {
+    "A": {"heads": 48, "key": 128, "value": 64, "key_heads": 1},
+    "B": {"heads": 16, "key": 128, "value": 128, "key_heads": 16},
+}
+CASES = (
+    # the longest first: its reference takes longest
+    ("log_linear_mamba2", "A", 1, 65536),
+    ("log_linear_mamba2", "A", 2, 16384),
+    ("log_linear_mamba2", "A", 2, 4096),
+    ("mamba2", "A", 2, 16384),
+    ("linear_attention", "B", 4, 8192),
+    ("retention", "B", 4, 8192),
+    ("simple_gla", "B", 4, 8192),
+    ("gla", "B", 4, 8192),
+    ("log_linear_gla", "B", 4, 8192),
+)
+NAMES = tuple(dict.fromkeys(name for name, *_ in CASES))
+HEADER = ("attention", "shape", "B", "T", "system", "fwd, ms", "fwd+bwd, ms", "peak, MB", "error of o", "of gradients")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A case that was timed; its reference may not be done."""
+
+    name: str
+    shape: str
+    batch: int
+    entries: tuple[Entry, ...]
+    exact: Future[dict[str, Tensor]]
+
+    def lines(self) -> Iterator[tuple[str, ...]]:
+        """Its lines of the table, as soon as the reference is there."""
+        for entry in self.entries:
+            row = entry.row
+            errors = relative(entry.found, self.exact.result()) if entry.found else {}
+            worst = max((value for name, value in errors.items() if name != "o"), default=None)
+            measured = (number(row.forward), number(row.training), number(row.peak))
+            where = (f"`{self.name}`", self.shape, str(self.batch), str(row.length), row.system)
+            yield (*where, *measured, error(errors.get("o")), error(worst))
+
+    def notes(self) -> Iterator[str]:
+        """What its rows have to say, as a Markdown list."""
+        for note in notes(entry.row for entry in self.entries):
+            yield f"- `{self.name}`, B = {self.batch}: {note}"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all cases share."""
+
+    device: str
+    dtype: torch.dtype
+    bench: Bench
+    peers: tuple[str, ...]
+    pool: ProcessPoolExecutor
+
+    def time(self, name: str, shape: str, batch: int, length: int) -> Timed:
+        """Time a case, and have its reference started."""
+        attention = maskdsl.compile(name)
+        sizes = SHAPES[shape]
+        problem = Problem.of(attention.spec, batch=batch, length=length, dtype=self.dtype, device=self.device, **sizes)
+        inputs = problem.inputs()
+        asked = probe(attention, problem, inputs)
+        exact = self.pool.submit(asked.exact)
+
+        def started(system: str) -> None:
+            click.echo(f"{name}, B = {batch}, T = {length}: {system}", err=True)
+
+        entries = compare(attention, problem, inputs, self.bench, self.peers, asked, started)
+        return Timed(name, shape, batch, tuple(entries), exact)
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
+@click.option("--peers/--no-peers", default=True, show_default=True, help="Time flash-linear-attention too.")
+@click.option("--repeats", type=click.IntRange(1), default=20, show_default=True, help="Passes behind a median.")
+@click.option("--limit", type=click.IntRange(1), default=1 << 16, help="Cut T to this, for a quick look.")
+def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int) -> None:
+    """Time the definitions NAME (all by default) and print a Markdown table."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    cases = [case for case in CASES if case[0] in (names or NAMES)]
+    spawn = multiprocessing.get_context("spawn")  # a process with a CUDA context cannot fork
+    with fresh_caches(), ProcessPoolExecutor(mp_context=spawn, initializer=_one_thread) as pool:
+        bench = open_bench(device, dtype, Effort(warmup=3, repeats=repeats))
+        session = Session(device, dtype, bench, ("fla",) if peers else (), pool)
+        timed = [session.time(name, shape, batch, min(length, limit)) for name, shape, batch, length in cases]
+        click.echo(markdown(HEADER, [line for case in timed for line in case.lines()]))
+    for note in (note for case in timed for note in case.notes()):
+        click.echo(note)
+    click.echo(f"\n{environment(device, bench.ceilings)}: `{shlex.join(['python', *sys.argv])}`")
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    main()

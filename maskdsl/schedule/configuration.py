@@ -1,0 +1,37 @@
+"""All that generated GPU programs depend on besides the spec: no T, no batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["bf16", "fp16", "fp32"]
+"""The precision of a call: what its key and value inputs promote to. Gates and weights may be wider."""
+
+DeviceKind = Literal["cuda", "hip", "interpreter"]
+
+LEAST_TILE = 16
+"""The least extent of a tile that a matrix product takes."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One set of generated kernels.
+
+    `ratios` are the key inputs with the number of heads that share one of theirs, where it is more than one. `K` and
+    `V` are the widths of keys and values, 0 where no input has that axis. `levels` is the number of levels padded to
+    a power of two, 0 without them. `chunk` overrides the chunk size.
+    """
+
+    ratios: tuple[tuple[str, int], ...]
+    K: int
+    V: int
+    levels: int
+    mode: Mode
+    chunk: int | None = None
+    device: DeviceKind = "cuda"
+
+
+def padded(extent: int) -> int:
+    """The extent of the tile that holds `extent` entries: a power of two, at least LEAST_TILE; 0 for none."""
+    return max(LEAST_TILE, 1 << (extent - 1).bit_length()) if extent else 0

@@ -1,0 +1,261 @@
+"""A program of the chunk IR divided into kernels: who computes what, and what passes through memory.
+
+Operations inside a chunk are tiles of one kernel; operations between chunks (a scan, a tree, the adjoint of a walk)
+need values of all chunks in memory. The *phase* of a value is the number of these on the longest way to it. All
+results of one phase are computed by one kernel over chunks; what a later kernel needs of an earlier phase it loads or
+computes again, whichever a minimum cut finds cheaper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import networkx as nx
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.axes import chunk_size
+from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.chunk.program import Instruction, Program, prune
+from maskdsl.schedule.cost import elements, flops
+from maskdsl.schedule.unsupported import Unsupported
+
+BANDWIDTH = 3e12
+"""Bytes a second that streaming kernels reach."""
+
+DOTS = 3e14
+"""Floating-point operations a second of matrix products on small tiles."""
+
+ELEMENTWISE = 1e13
+"""The same outside matrix products."""
+
+Kind = Literal["chunks", "graph"]
+
+IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
+    ops.Scan: (0,),
+    ops.Tree: (0, 1),
+    ops.TreeAdjoint: (0, 1),
+    ops.WalkAdjoint: (1, 2),
+    ops.BandAdjoint: (1,),
+}
+"""Operations between chunks, and which of their results are made for all chunks at once."""
+
+BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint)
+"""Operations whose other results a kernel makes chunk by chunk, by a loop over blocks or chunks: never done twice."""
+
+SUPPORTED = (
+    *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
+    *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
+    *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
+    *BETWEEN,
+)
+"""What kernels are printed for."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kernel over chunks that writes `values`, or the kernels of an operation between chunks.
+
+    `available` are the values of earlier stages that it loads.
+    """
+
+    kind: Kind
+    phase: int
+    values: tuple[str, ...]
+    available: frozenset[str]
+    instruction: Instruction | None = None
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a program in order of execution.
+
+    `size` is the chunk size. `totals` are sums over positions or batch rows: stages write the part of each chunk,
+    and `host`, a program of small tensors that loads the totals, does the rest.
+    """
+
+    program: Program
+    size: int
+    stages: tuple[Stage, ...]
+    totals: tuple[Instruction, ...]
+    host: Program
+
+
+def stages(program: Program, sizes: Mapping[str, int]) -> Stages:
+    """Divide a program; raises Unsupported where it holds operations that no kernel is printed for."""
+    for instruction in program.instructions:
+        if not isinstance(instruction.op, SUPPORTED) or getattr(instruction.op, "steps", 1) > 1:
+            raise Unsupported(f"'{program.name}' has a path whose steps do not commute.")
+    return _Division(program, sizes).result()
+
+
+def common_size(program: Program) -> int:
+    """The chunk size of a program; raises Unsupported where its terms have several."""
+    found = {chunk_size(axis) for axes in program.types.values() for axis in axes if axis[0] in "NCE" and axis != "1"}
+    if len(found) > 1:
+        raise Unsupported(f"The terms of '{program.name}' have chunks of different sizes.")
+    return found.pop() if found else 64
+
+
+class _Division:
+    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+        self.program, self.sizes, self.types = program, sizes, program.types
+        self.size = common_size(program)
+        self.maker = {r: i for i in program.instructions for r in i.results}
+        self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
+        self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
+        self.host = self._on_host()
+        self.phases = self._phases()
+        self.memory = {
+            i.results[n] for i in program.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
+        }
+
+    def result(self) -> Stages:
+        wanted: dict[int, list[str]] = {}
+        for value in self._sinks():
+            wanted.setdefault(self.phases[value], []).append(value)
+        graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY]
+        made: list[Stage] = []
+        for phase in range(max([*wanted, *(self._phase_of(i) for i in graph)], default=0), -1, -1):
+            for instruction in reversed(graph):
+                if self._phase_of(instruction) == phase:
+                    made.append(self._stage("graph", phase, instruction.operands, wanted, instruction))
+            if phase in wanted:
+                made.append(self._stage("chunks", phase, tuple(dict.fromkeys(wanted[phase])), wanted))
+        return Stages(self.program, self.size, tuple(reversed(made)), self.totals, self._host_program())
+
+    def _stage(
+        self,
+        kind: Kind,
+        phase: int,
+        values: tuple[str, ...],
+        wanted: dict[int, list[str]],
+        instruction: Instruction | None = None,
+    ) -> Stage:
+        needed = [v for v in values if v not in self.memory]
+        if kind == "chunks":
+            needed = [x for v in needed for x in self._inputs_of(v)]
+        stored = self._cut(needed, phase - (kind == "chunks"), wanted)
+        if isinstance(instruction and instruction.op, ops.Scan):
+            # a scan runs over what a kernel over chunks has left in memory
+            stored |= {v for v in values if v not in self.memory | self.loads}
+        for value in stored:
+            wanted.setdefault(self.phases[value], []).append(value)
+        return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction)
+
+    def _inputs_of(self, value: str) -> Iterable[str]:
+        return self.maker[value].operands if value not in self.loads else ()
+
+    def _cut(self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]]) -> set[str]:
+        """What a stage that needs values loads of those of phases up to `before`, the rest being computed again."""
+        graph: nx.DiGraph = nx.DiGraph()
+        graph.add_nodes_from(["source", "sink"])
+        pending, seen = [x for v in needed for x in self._frontier(v, before)], set()
+        for value in pending:
+            graph.add_edge((value, "out"), "sink")
+        while pending:
+            value = pending.pop()
+            if value in seen or value in self.loads or value in self.memory:
+                continue
+            seen.add(value)
+            graph.add_edge("source", (value, "in"), **self._again(value))
+            graph.add_edge((value, "in"), (value, "out"), capacity=self._store(value, wanted))
+            for operand in self.maker[value].operands:
+                if operand not in self.loads and operand not in self.memory:
+                    graph.add_edge((operand, "out"), (value, "in"))
+                    pending.append(operand)
+        graph.remove_nodes_from([n for n in graph if n != "sink" and n != "source" and n[0] not in seen])
+        if not seen:
+            return set()
+        _, (reachable, _) = nx.minimum_cut(graph, "source", "sink")
+        return {v for v in seen if (v, "in") in reachable and (v, "out") not in reachable}
+
+    def _frontier(self, value: str, before: int) -> Iterable[str]:
+        """The last values of phases up to `before` on every way to a value."""
+        pending, seen = [value], set()
+        while pending:
+            current = pending.pop()
+            if current in seen or current in self.loads or current in self.memory:
+                continue
+            seen.add(current)
+            if self.phases[current] <= before:
+                yield current
+            else:
+                pending.extend(self.maker[current].operands)
+
+    def _again(self, value: str) -> dict[str, float]:
+        """The time that computing a value again takes, in picoseconds; no bound for what is never done twice."""
+        instruction = self.maker[value]
+        if isinstance(instruction.op, BETWEEN):
+            return {}
+        rate = DOTS if isinstance(instruction.op, ops.Dot | ops.DecayDot | ops.DecayDotAdjoint) else ELEMENTWISE
+        return {"capacity": 1 + round(1e12 * flops(instruction, self.types, self.sizes) / rate)}
+
+    def _store(self, value: str, wanted: Mapping[int, list[str]]) -> int:
+        """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel."""
+        if value in wanted.get(self.phases[value], ()):
+            return 1
+        extra = 0 if self.phases[value] in wanted else 10**12
+        return extra + 1 + round(1e12 * 8 * elements(self.types[value], self.sizes) / BANDWIDTH)
+
+    def _sinks(self) -> list[str]:
+        large = [value for _, value in self.program.outputs if "T" in self.types[value]]
+        outputs = [value for value in large if value not in self.memory | self.loads]
+        return [*outputs, *(i.results[0] for i in self.totals)]
+
+    def _on_host(self) -> set[str]:
+        """The values that depend on totals."""
+        host: set[str] = set()
+        for instruction in self.program.instructions:
+            if instruction not in self.totals and host & set(instruction.operands):
+                host |= set(instruction.results)
+            elif instruction in self.totals:
+                host |= set(instruction.results)
+        return host
+
+    def _phases(self) -> dict[str, int]:
+        phases: dict[str, int] = {}
+        for instruction in self.program.instructions:
+            phase = self._phase_of(instruction, phases)
+            after = IN_MEMORY.get(type(instruction.op), ())
+            for n, result in enumerate(instruction.results):
+                phases[result] = phase + (n in after)
+        return phases
+
+    def _phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
+        known = self.phases if phases is None else phases
+        return max((known[x] for x in instruction.operands), default=0)
+
+    def _host_program(self) -> Program:
+        """The instructions behind the totals, which it loads, and what they need of small inputs."""
+        types = self.types
+        instructions = []
+        for instruction in self.program.instructions:
+            if instruction in self.totals:
+                (result,) = instruction.results
+                load = ops.Load(result, types[result])
+                instruction = Instruction((result,), load, (), (types[result],), instruction.origin)
+            instructions.append(instruction)
+        outputs = tuple((name, value) for name, value in self.program.outputs if _small(self.types[value]))
+        return prune(dataclasses.replace(self.program, instructions=tuple(instructions), outputs=outputs))
+
+
+def _small(axes: Axes) -> bool:
+    """Whether a value has nothing to do with positions."""
+    return not any(axis[0] in "TNEC" for axis in axes)
+
+
+def crosses(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
+    """Whether an instruction adds up over all positions.
+
+    A sum over batch rows alone, of a value that still has positions, is left for the sum over these: what follows is
+    linear in it.
+    """
+    if not isinstance(instruction.op, ops.Sum):
+        return False
+    axes = types[instruction.operands[0]]
+    if "H" in {axes[dim] for dim in instruction.op.dims}:
+        raise Unsupported("A gradient is summed over heads.")
+    return _small(instruction.types[0]) and not _small(axes)

@@ -1,0 +1,1 @@
+"""The Triton backend: generated modules of kernels, compiled, launched and differentiated."""

@@ -1,0 +1,71 @@
+"""Generated modules of kernels behind `torch.autograd.Function`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from maskdsl.runtime.function import Sizes
+from maskdsl.runtime.triton.call import Form, Given
+from maskdsl.runtime.triton.program import Program
+
+ALIGNMENT = 16
+"""Bytes: kernels are compiled for tensors that start at a multiple."""
+
+
+def apply(program: Program, sizes: Sizes, tensors: Mapping[str, Tensor], result: torch.dtype) -> Tensor:
+    """The output [B, T, H, V] of a generated module in dtype `result`, differentiable once in every input.
+
+    Each gradient has the dtype of its input. Tensors may have any strides: one whose last axis is not dense, or that
+    starts at an odd address, is copied.
+    """
+    given = Given(sizes, {name: Form(x.shape, x.dtype) for name, x in tensors.items()}, result)
+    return _Attention.apply(program, given, *tensors.values())
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, program: Program, given: Given, *tensors: Tensor) -> Tensor:
+        named = dict(zip(given.forms, tensors, strict=True))
+        ctx.program, ctx.given = program, given
+        B, T, H, _, V, _ = given.sizes
+        if 0 in (B, T, H, V):
+            return tensors[0].new_empty((B, T, H, V), dtype=given.result)
+        with _without_autocast(tensors[0].device):
+            output, stored = program.forward(given, {name: _dense(x) for name, x in named.items()})
+        if any(ctx.needs_input_grad):
+            ctx.kept = tuple(name for name in named if name in program.module.BACKWARD)
+            ctx.save_for_backward(*(named[name] for name in ctx.kept), *stored)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        program, given = ctx.program, ctx.given
+        if not gradient.numel():
+            zeros = (gradient.new_zeros(form.shape, dtype=form.dtype) for form in given.forms.values())
+            return (None, None, *zeros)
+        saved = ctx.saved_tensors  # once only: checkpointing unpacks each tensor a single time
+        named = dict(zip((*ctx.kept, *program.module.STORED), saved, strict=True)) | {program.module.GRADIENT: gradient}
+        with _without_autocast(gradient.device):
+            found = program.backward(given, {name: _dense(x) for name, x in named.items()})
+        wanted = zip(given.forms.items(), ctx.needs_input_grad[2:], strict=True)
+        return (None, None, *(found[name].to(form.dtype) if needed else None for (name, form), needed in wanted))
+
+
+def _dense(x: Tensor) -> Tensor:
+    """The same values with a last stride of 1 and an aligned start."""
+    if (x.stride(-1) == 1 or x.shape[-1] == 1) and x.data_ptr() % ALIGNMENT == 0:
+        return x
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

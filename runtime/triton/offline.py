@@ -1,0 +1,85 @@
+"""The kernels of a spec for a GPU that need not be here, from the sizes of a call alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from maskdsl.mask.nodes import Kind
+from maskdsl.runtime.arguments import Bound, bind, needed_levels, result_dtype
+from maskdsl.runtime.sampling import Shape
+from maskdsl.runtime.triton.build import MODES, configuration_of, load, text_of
+from maskdsl.runtime.triton.call import Launch
+from maskdsl.runtime.triton.targets import TARGETS, Resources, Target, launches_of, resources
+from maskdsl.schedule.configuration import Configuration, DeviceKind, Mode
+from maskdsl.spec import Spec
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels for calls of one shape, with vectors in the precision `mode` and everything else in float32.
+
+    Properties and methods raise Unsupported where there are none for the spec.
+    """
+
+    spec: Spec
+    shape: Shape
+    mode: Mode
+    target: str
+    chunk: int | None = None
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What the kernels depend on."""
+        kind: DeviceKind = "hip" if self._target.gpu.backend == "hip" else "cuda"
+        return configuration_of(self._bound, result_dtype(self.spec, self._bound), self.chunk, kind)
+
+    @property
+    def text(self) -> str:
+        """The generated module."""
+        return text_of(self.spec, self.configuration)
+
+    def launches(self) -> dict[str, list[Launch]]:
+        """What a call launches, by direction."""
+        bound = self._bound
+        module = load(self.spec, self.configuration).module
+        return launches_of(module, bound.tensors, bound.sizes.known, result_dtype(self.spec, bound))
+
+    def resources(self, direction: str) -> list[Resources]:
+        """What each kernel of a direction, "forward" or "backward", uses of the target, compiled."""
+        return resources(self.launches()[direction], self._target)
+
+    def assembly(self, direction: str) -> str:
+        """The assembly of every kernel of a direction under a line that says what it uses."""
+        comment = "//" if self._target.gpu.backend == "cuda" else ";"
+        return "\n".join(
+            dict.fromkeys(f"{comment} {_summary(each)}\n{each.text}" for each in self.resources(direction))
+        )
+
+    @property
+    def _target(self) -> Target:
+        return TARGETS[self.target]
+
+    @cached_property
+    def _bound(self) -> Bound:
+        dtypes = {mode: dtype for dtype, mode in MODES.items()}
+        tensors = {}
+        for each in self.spec.inputs:
+            dtype = dtypes[self.mode] if each.kind in (Kind.KEY, Kind.VALUE) else torch.float32
+            tensors[each.name] = torch.empty(self.shape.of(each), dtype=dtype, device="meta")
+        return bind(self.spec, (), tensors)
+
+
+def usual_shape(spec: Spec, heads: int, key_heads: int, key: int, value: int) -> Shape:
+    """Two sequences of 4096 tokens, with the levels that they need."""
+    keys = tuple((each.name, key_heads) for each in spec.inputs if each.kind is Kind.KEY)
+    return Shape(2, 4096, heads, key, value, max(1, needed_levels(spec, 4096)), keys)
+
+
+def _summary(used: Resources) -> str:
+    return (
+        f"{used.kernel}: {used.registers} registers, {used.spills} spilled, {used.stack} bytes of stack, "
+        f"{used.shared} bytes of shared memory, {used.warps} warps, {used.stages} stages"
+    )

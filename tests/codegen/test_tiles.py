@@ -1,0 +1,223 @@
+"""Every tile function against the meaning of its operation, in Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import tile_kernels
+import torch
+from torch import Tensor
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.interpret import Interpreter
+from maskdsl.chunk.ops import Operation
+from maskdsl.mask.levels import level, levels
+
+C, K, LP = 32, 16, 16
+
+Run = Callable[..., list[Tensor]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Run a kernel by name: its operands, the shapes of its outputs, its constants."""
+    with tile_kernels.interpreting_process() as pool:
+
+        def launch(name: str, *arguments: Tensor | int, shapes: list[tuple[int, ...]], **constants: object) -> list[Tensor]:
+            operands = tuple(x.float().contiguous() if isinstance(x, Tensor) else x for x in arguments)
+            outputs = [torch.full(shape, torch.nan) for shape in shapes]
+            return pool.submit(tile_kernels.run, name, operands, outputs, constants).result()
+
+        yield launch
+
+
+def meaning(op: Operation, *x: Tensor, **sizes: int) -> list[Tensor]:
+    """The results of an operation on tiles, in float64."""
+    chunks = [t.double()[None, None, None] for t in x]
+    return [t[0, 0, 0] for t in Interpreter(sizes).step(op, chunks, [("B", "H", "N", "C")] * len(x))]
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def log_decays(regime: str, *shape: int) -> Tensor:
+    g = -noise(*shape, seed=7).abs()
+    match regime:
+        case "zero":
+            return 0 * g
+        case "strong":
+            return 30 * g
+        case "mixed":
+            # steps that forget everything next to steps that forget nothing
+            return torch.where(noise(*shape, seed=8) > 1, -1e4, 1e-3 * g)
+    return g
+
+
+REGIMES = ["plain", "zero", "strong", "mixed"]
+POINTS = [(1, 1), (0, 0), (0, 1), (1, 0)]
+
+
+def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert found.shape == expected.shape
+    assert torch.isfinite(found).all()
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1e-30)
+
+
+@pytest.mark.parametrize(("operand", "precision", "tolerance"), [("fp32", "ieee", 1e-6), ("fp16", "tf32", 2e-3)])
+def test_dot(run: Run, operand: str, precision: str, tolerance: float) -> None:
+    x, y = noise(C, K), noise(K, C, seed=1)
+    (found,) = run("dot", x, y, shapes=[(C, C)], C=C, K=K, OPERAND=operand, PRECISION=precision)
+    assert_near(found, (x.double() @ y.double()), tolerance)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_cumsum(run: Run, reverse: bool, exclusive: bool) -> None:
+    flags = {"REVERSE": reverse, "EXCLUSIVE": exclusive}
+    x = noise(C, K)
+    # an element taken away from a sum that holds it would leave its rounding
+    x[5] = 1e9
+    op = ops.Cumsum(reverse, exclusive)
+    (expected,) = meaning(op, x)
+    (found,) = run("cumsum", x, shapes=[(C, K)], C=C, K=K, **flags)
+    (vector,) = run("cumsum_vector", x[:, 0], shapes=[(C,)], C=C, **flags)
+    small = expected.abs() < 1e6
+    assert_near(found[small], expected[small], 1e-6)
+    assert_near(found, expected, 1e-6)
+    assert_near(vector, expected[:, 0], 1e-6)
+
+
+@pytest.mark.parametrize("points", POINTS)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_spans_are_exact_in_float32(run: Run, points: tuple[int, int], regime: str) -> None:
+    g = log_decays(regime, C)
+    (found,) = run("spans", g, shapes=[(C, C)], C=C, ROW=points[0], COLUMN=points[1], WIDE=True)
+    (expected,) = meaning(ops.Spans(1, *points), g)
+    assert (found - expected).abs().le(1e-7 * expected.abs() + 1e-10).all()
+
+
+@pytest.mark.parametrize("points", POINTS)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_narrow_spans_decay_by_the_right_factor(run: Run, points: tuple[int, int], regime: str) -> None:
+    g = log_decays(regime, C)
+    (found,) = run("spans", g, shapes=[(C, C)], C=C, ROW=points[0], COLUMN=points[1], WIDE=False)
+    (expected,) = meaning(ops.Spans(1, *points), g)
+    assert (found.exp() - expected.exp()).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("points", POINTS)
+@pytest.mark.parametrize("wide", [True, False])
+def test_spans_adjoint(run: Run, points: tuple[int, int], wide: bool) -> None:
+    d = noise(C, C)
+    (found,) = run("spans_adjoint", d, shapes=[(C,)], C=C, ROW=points[0], COLUMN=points[1], WIDE=wide)
+    assert_near(found, meaning(ops.SpansAdjoint(1, *points), d)[0], 1e-6)
+
+
+@pytest.mark.parametrize("points", POINTS)
+def test_wide_spans_adjoint_is_a_sum(run: Run, points: tuple[int, int]) -> None:
+    d = noise(C, C)
+    # large pairs that lie before most decays: no trace of them may stay in the gradients of those
+    d[:4] = 1e9
+    (found,) = run("spans_adjoint", d, shapes=[(C,)], C=C, ROW=points[0], COLUMN=points[1], WIDE=True)
+    assert_near(found[8:], meaning(ops.SpansAdjoint(1, *points), d)[0][8:], 1e-6)
+
+
+@pytest.mark.parametrize("diagonal", [0, -1])
+def test_tril(run: Run, diagonal: int) -> None:
+    (found,) = run("tril", noise(C, C), shapes=[(C, C)], C=C, DIAGONAL=diagonal)
+    torch.testing.assert_close(found, noise(C, C).tril(diagonal), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("width", [1, 5, C])
+def test_near(run: Run, width: int) -> None:
+    (found,) = run("near", noise(C, C), shapes=[(C, C)], C=C, WIDTH=width)
+    (expected,) = meaning(ops.Near(width), noise(C, C))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0)
+
+
+HIERARCHIES = [(16, 16, 2, False), (64, 64, 2, False), (128, 128, 2, False), (64, 64, 4, False), (32, 27, 3, False)] + [
+    (128, 125, 5, False), (32, 32, 16, False), (16, 16, 2, True), (64, 64, 2, True), (128, 128, 2, True)
+]  # fmt: skip
+
+
+def admissibility(strong: bool) -> str:
+    return "strong" if strong else "weak"
+
+
+@pytest.mark.parametrize(("rows", "size", "base", "strong"), HIERARCHIES)
+def test_select(run: Run, rows: int, size: int, base: int, strong: bool) -> None:
+    lam = torch.zeros(rows, LP)
+    lam[:size] = noise(size, LP)
+    (found,) = run("select", lam, shapes=[(rows, rows)], C=rows, LP=LP, BASE=base, STRONG=strong)
+    (expected,) = meaning(ops.Select(base, admissibility(strong)), lam)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("rows", "size", "base", "strong"), HIERARCHIES)
+def test_select_adjoint(run: Run, rows: int, size: int, base: int, strong: bool) -> None:
+    d = torch.zeros(rows, rows)
+    d[:size, :size] = noise(size, size)
+    (found,) = run("select_adjoint", d, shapes=[(rows, LP)], C=rows, LP=LP, BASE=base, STRONG=strong)
+    (expected,) = meaning(ops.SelectAdjoint(base, admissibility(strong)), d, L=LP)
+    assert_near(found, expected, 1e-6)
+
+
+@pytest.mark.parametrize("at", [0, 3, 15])
+def test_columns(run: Run, at: int) -> None:
+    lam = noise(C, LP)
+    (found,) = run("columns", lam, at, shapes=[(C, LP)], C=C, LP=LP)
+    torch.testing.assert_close(found, lam * (torch.arange(LP) == at), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("rows", "size", "base", "strong"), [
+    (16, 16, 2, False), (32, 27, 3, False), (16, 16, 4, False), (16, 16, 2, True), (32, 32, 2, True)
+])  # fmt: skip
+@pytest.mark.parametrize(("n", "m"), [(1, 0), (2, 0), (2, 1), (3, 0), (7, 6), (8, 7), (9, 4), (40, 3)])
+def test_pair_weights(run: Run, rows: int, size: int, base: int, strong: bool, n: int, m: int) -> None:
+    lam = torch.zeros(rows, LP)
+    lam[:size] = noise(size, LP)
+    (found,) = run("pair_weights", lam, n, m, shapes=[(rows, rows)], C=rows, LP=LP, SIZE=size, BASE=base, STRONG=strong)
+    expected = torch.zeros(rows, rows)
+    for c in range(size):
+        for s in range(size):
+            expected[c, s] = lam[c, level(n * size + c, m * size + s, base, admissibility(strong))]
+    assert levels((n + 1) * size, base, admissibility(strong)) <= LP
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+DECAYS = [(points, regime, diagonal) for points in POINTS for regime in REGIMES for diagonal in (0, -1)]
+
+
+@pytest.mark.parametrize(("points", "regime", "diagonal"), DECAYS)
+def test_decay_dot(run: Run, points: tuple[int, int], regime: str, diagonal: int) -> None:
+    q, k, g = noise(C, K), noise(C, K, seed=1), log_decays(regime, C, K)
+    constants = {"C": C, "K": K, "ROW": points[0], "COLUMN": points[1], "DIAGONAL": diagonal}
+    (found,) = run("decay_dot", q, k, g, shapes=[(C, C)], **constants, OPERAND="fp32", PRECISION="ieee")
+    assert_near(found, meaning(ops.DecayDot(1, *points, diagonal), q, k, g)[0], 1e-6)
+
+
+@pytest.mark.parametrize(("points", "regime", "diagonal"), DECAYS)
+def test_decay_dot_adjoint(run: Run, points: tuple[int, int], regime: str, diagonal: int) -> None:
+    d, q, k, g = noise(C, C, seed=2).tril(diagonal), noise(C, K), noise(C, K, seed=1), log_decays(regime, C, K)
+    constants = {"C": C, "K": K, "ROW": points[0], "COLUMN": points[1], "DIAGONAL": diagonal}
+    shapes = [(C, K)] * 3
+    found = run("decay_dot_adjoint", d, q, k, g, shapes=shapes, **constants, OPERAND="fp32", PRECISION="ieee")
+    expected = meaning(ops.DecayDotAdjoint(1, *points, diagonal), d, q, k, g)
+    for x, y in zip(found, expected, strict=True):
+        assert_near(x, y, 1e-6)
+
+
+def test_padding_stays_zero(run: Run) -> None:
+    q, k, g, d = (torch.zeros(32, 16) for _ in range(4))
+    d = torch.zeros(32, 32)
+    for x in (q, k, g):
+        x[:27, :5] = noise(27, 5)
+    g = -g.abs()
+    d[:27, :27] = noise(27, 27)
+    constants = {"C": 32, "K": 16, "ROW": 1, "COLUMN": 1, "DIAGONAL": 0, "OPERAND": "fp32", "PRECISION": "ieee"}
+    (s,) = run("decay_dot", q, k, g, shapes=[(32, 32)], **constants)
+    assert s[27:].eq(0).all() and s[:, 27:].eq(0).all()
+    for x in run("decay_dot_adjoint", d, q, k, g, shapes=[(32, 16)] * 3, **constants):
+        assert x[:27, :5].ne(0).any() and x[27:].eq(0).all() and x[:, 5:].eq(0).all()

@@ -1,0 +1,53 @@
+"""Kernels of library definitions: verified in Triton's interpreter, and compiled for GPUs that are not here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from click.testing import CliRunner
+from compilation import library_spec
+from tile_kernels import interpreting_process
+
+from maskdsl.cli import main
+from maskdsl.runtime.driver import Example, stages
+from maskdsl.runtime.verification import verify
+
+
+def test_definitions_verify_in_the_interpreter() -> None:
+    with interpreting_process() as pool:
+        for name in ("mamba2", "log_linear_mamba2"):
+            report = pool.submit(verify, library_spec(name), 2, backend="triton").result()
+            assert report.passed, report.counterexample
+            found = {check.of for check in report.checks if check.what == "compiled = recurrent, float32"}
+            assert {"o", "d_q", "d_A_log"} <= found
+            assert "compiled = recurrent, float64" not in {check.what for check in report.checks}
+
+
+@pytest.mark.parametrize(("target", "comment"), [("sm_90", "//"), ("gfx942", ";")])
+def test_assembly(target: str, comment: str) -> None:
+    text = stages(library_spec("mamba2"), "ptx", "forward", Example(key=16, value=16, target=target))
+    summaries = re.findall(rf"^{comment} (\w+): \d+ registers, .* shared memory, \d+ warps", text, re.MULTILINE)
+    assert len(summaries) > 1
+    assert all(f".globl {name}" in re.sub(r"\s+", " ", text) or f".entry {name}" in text for name in summaries)
+
+
+def test_the_command_shows_kernels() -> None:
+    sizes = ["--heads", "6", "--key-heads", "2", "--key", "24", "--value", "80"]
+    result = CliRunner().invoke(main, ["emit", "mamba2", "--stage", "triton", *sizes])
+    assert result.exit_code == 0
+    assert "@triton.jit" in result.stdout
+    assert "\ndef forward(at" in result.stdout
+    assert "\ndef backward(at" not in result.stdout
+
+
+def test_the_command_says_what_has_no_kernels() -> None:
+    result = CliRunner().invoke(main, ["emit", "gated_deltanet", "--stage", "triton"])
+    assert result.exit_code == 1
+    assert "'gated_deltanet'" in result.stderr
+
+
+def test_key_heads_divide_heads() -> None:
+    result = CliRunner().invoke(main, ["emit", "mamba2", "--stage", "triton", "--key-heads", "3"])
+    assert result.exit_code == 2
+    assert "3 key heads do not divide 4 heads." in result.stderr

@@ -1,0 +1,132 @@
+"""One small kernel a tile function, and what runs them in a process of their own, in Triton's interpreter or compiled."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from unittest import mock
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from maskdsl.codegen import tiles
+
+
+@triton.jit
+def _load(pointer, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    return tl.load(pointer + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :])
+
+
+@triton.jit
+def _store(pointer, x):
+    ROWS: tl.constexpr = x.shape[0]
+    COLUMNS: tl.constexpr = x.shape[1]
+    tl.store(pointer + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :], x)
+
+
+@triton.jit
+def dot(x, y, out, C: tl.constexpr, K: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr):
+    _store(out, tiles.dot(_load(x, C, K), _load(y, K, C), OPERAND, PRECISION))
+
+
+@triton.jit
+def cumsum(x, out, C: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    _store(out, tiles.cumsum(_load(x, C, K), REVERSE, EXCLUSIVE))
+
+
+@triton.jit
+def cumsum_vector(x, out, C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    tl.store(out + tl.arange(0, C), tiles.cumsum(tl.load(x + tl.arange(0, C)), REVERSE, EXCLUSIVE))
+
+
+@triton.jit
+def spans(g, out, C: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.constexpr):
+    _store(out, tiles.spans(tl.load(g + tl.arange(0, C)), ROW, COLUMN, WIDE))
+
+
+@triton.jit
+def spans_adjoint(d, out, C: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.constexpr):
+    tl.store(out + tl.arange(0, C), tiles.spans_adjoint(_load(d, C, C), ROW, COLUMN, WIDE))
+
+
+@triton.jit
+def tril(s, out, C: tl.constexpr, DIAGONAL: tl.constexpr):
+    _store(out, tiles.tril(_load(s, C, C), DIAGONAL))
+
+
+@triton.jit
+def near(s, out, C: tl.constexpr, WIDTH: tl.constexpr):
+    _store(out, tiles.near(_load(s, C, C), WIDTH))
+
+
+@triton.jit
+def select(lam, out, C: tl.constexpr, LP: tl.constexpr, BASE: tl.constexpr, STRONG: tl.constexpr):
+    _store(out, tiles.select(_load(lam, C, LP), BASE, STRONG))
+
+
+@triton.jit
+def select_adjoint(d, out, C: tl.constexpr, LP: tl.constexpr, BASE: tl.constexpr, STRONG: tl.constexpr):
+    _store(out, tiles.select_adjoint(_load(d, C, C), LP, BASE, STRONG))
+
+
+@triton.jit
+def columns(lam, out, level, C: tl.constexpr, LP: tl.constexpr):
+    _store(out, tiles.place_column(tiles.level_column(_load(lam, C, LP), level), level, LP))
+
+
+@triton.jit(do_not_specialize=["n", "m"])
+def pair_weights(
+    lam, out, n, m, C: tl.constexpr, LP: tl.constexpr, SIZE: tl.constexpr, BASE: tl.constexpr, STRONG: tl.constexpr
+):
+    _store(out, tiles.pair_weights(_load(lam, C, LP), n, m, SIZE, BASE, STRONG))
+
+
+@triton.jit
+def decay_dot(
+    q, k, g, out,
+    C: tl.constexpr, K: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, DIAGONAL: tl.constexpr,
+    OPERAND: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    s = tiles.decay_dot(_load(q, C, K), _load(k, C, K), _load(g, C, K), ROW, COLUMN, DIAGONAL, OPERAND, PRECISION)
+    _store(out, s)
+
+
+@triton.jit
+def decay_dot_adjoint(
+    d, q, k, g, dq, dk, dg,
+    C: tl.constexpr, K: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, DIAGONAL: tl.constexpr,
+    OPERAND: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    x, y, z = tiles.decay_dot_adjoint(
+        _load(d, C, C), _load(q, C, K), _load(k, C, K), _load(g, C, K), ROW, COLUMN, DIAGONAL, OPERAND, PRECISION
+    )
+    _store(dq, x)
+    _store(dk, y)
+    _store(dg, z)
+
+
+def run(
+    name: str, arguments: tuple[Tensor | int, ...], outputs: list[Tensor], constants: Mapping[str, object]
+) -> list[Tensor]:
+    """Launch one program of a kernel; its outputs come last but for the integers."""
+    tensors = [x for x in arguments if isinstance(x, Tensor)]
+    numbers = [x for x in arguments if not isinstance(x, Tensor)]
+    dtypes = {"fp32": tl.float32, "fp16": tl.float16, "bf16": tl.bfloat16}
+    constants = {key: dtypes.get(value, value) if isinstance(value, str) else value for key, value in constants.items()}
+    globals()[name][(1,)](*tensors, *outputs, *numbers, **constants)
+    return outputs
+
+
+@contextmanager
+def interpreting_process() -> Iterator[ProcessPoolExecutor]:
+    """A process whose Triton is the interpreter: that is decided when Triton is imported."""
+    with (
+        mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}),
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        pool.submit(os.getpid).result()
+        yield pool
