@@ -1,4 +1,4 @@
-"""One small kernel a tile function, and what runs them in a process of their own, in Triton's interpreter or compiled."""
+"""One small kernel a tile function, and what runs or compiles them in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from unittest import mock
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
 
 from maskdsl.codegen import tiles
 
@@ -112,20 +114,33 @@ def decay_dot_adjoint(
 def run(
     name: str, arguments: tuple[Tensor | int, ...], outputs: list[Tensor], constants: Mapping[str, object]
 ) -> list[Tensor]:
-    """Launch one program of a kernel; its outputs come last but for the integers."""
+    """Launch one program of a kernel: its operands, its outputs, then the integers among its arguments."""
     tensors = [x for x in arguments if isinstance(x, Tensor)]
     numbers = [x for x in arguments if not isinstance(x, Tensor)]
-    dtypes = {"fp32": tl.float32, "fp16": tl.float16, "bf16": tl.bfloat16}
-    constants = {key: dtypes.get(value, value) if isinstance(value, str) else value for key, value in constants.items()}
-    globals()[name][(1,)](*tensors, *outputs, *numbers, **constants)
+    globals()[name][(1,)](*tensors, *outputs, *numbers, **_resolved(constants))
     return outputs
 
 
+def shared_memory(name: str, constants: Mapping[str, object], warps: int, backend: str, target: int | str) -> int:
+    """Compile a kernel for a target that need not be here; the bytes of shared memory that it takes."""
+    kernel = globals()[name]
+    integers = {"n": "i32", "m": "i32", "level": "i32"}
+    signature = {x: "constexpr" if x in constants else integers.get(x, "*fp32") for x in kernel.arg_names}
+    source = ASTSource(kernel, signature, constexprs=dict(_resolved(constants)))
+    gpu = GPUTarget(backend, target, 64 if backend == "hip" else 32)
+    return triton.compile(source, target=gpu, options={"num_warps": warps}).metadata.shared
+
+
+def _resolved(constants: Mapping[str, object]) -> Mapping[str, object]:
+    dtypes = {"fp32": tl.float32, "fp16": tl.float16, "bf16": tl.bfloat16}
+    return {key: dtypes.get(value, value) if isinstance(value, str) else value for key, value in constants.items()}
+
+
 @contextmanager
-def interpreting_process() -> Iterator[ProcessPoolExecutor]:
-    """A process whose Triton is the interpreter: that is decided when Triton is imported."""
+def triton_process(interpret: bool) -> Iterator[ProcessPoolExecutor]:
+    """A process with Triton's interpreter or compiler: which it is gets decided when Triton is imported."""
     with (
-        mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}),
+        mock.patch.dict(os.environ, {"TRITON_INTERPRET": str(int(interpret))}),
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
         pool.submit(os.getpid).result()

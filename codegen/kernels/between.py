@@ -74,8 +74,12 @@ def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     (result,) = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
     weights = emit.value(lam, place).name
-    diagonal, log = reads.blocks.diagonal, reads.log
-    r = emit.value(queries, place).name if diagonal else emit.operand(queries, place)
+    diagonal, log, rows = reads.blocks.diagonal, reads.log, None
+    if diagonal:
+        r = emit.value(queries, place).name
+    else:
+        # what scales a query scales its row of the result
+        r, rows = emit.plain(queries, place), place.tiles[queries].rows
     out = emit.assign(result, emit.zeros(emit.dims(result)))
     with reads.loop(place):
         factor = f"tiles.level_column({weights}, {reads.level})"
@@ -84,7 +88,7 @@ def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
             emit.kernel.line(f"{out} += {factor}[:, None] * {emit.dot(pulled, reads.state)}")
         else:
             emit.kernel.line(f"{out} += ({factor} * tl.exp({log}))[:, None] * {emit.dot(r, reads.state)}")
-    place.tiles[result] = Tile(out, emit.dims(result))
+    place.tiles[result] = Tile(out, emit.dims(result), rows=rows)
 
 
 def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
@@ -93,20 +97,30 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     gradient, queries, operators, states, lam = instruction.operands
     d_queries, d_operators, _, d_lam = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
-    weights, r = emit.value(lam, place).name, emit.value(queries, place).name
-    operand = emit.operand(gradient, place)
+    weights = emit.value(lam, place).name
+    line, diagonal, log = emit.kernel.line, reads.blocks.diagonal, reads.log
+    if diagonal:
+        r, operand = emit.value(queries, place).name, emit.operand(gradient, place)
+    else:
+        r, d = emit.plain(queries, place), emit.value(gradient, place).name
+        rows = place.tiles[queries].rows
     out = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
     d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
-    line, diagonal = emit.kernel.line, reads.blocks.diagonal
     with reads.loop(place):
         line(f"weight = tiles.level_column({weights}, {reads.level})")
-        decay = f"tl.exp({reads.log})" + ("[None, :]" if diagonal else "")
-        line(f"found = {emit.dot(operand, f'tl.trans({reads.state})')} * {decay}")
-        line(f"product = found * {r}")
-        line("column = tl.sum(product, 1)")
+        if diagonal:
+            line(f"found = {emit.dot(operand, f'tl.trans({reads.state})')} * tl.exp({log})[None, :]")
+            line(f"product = found * {r}")
+            line("column = tl.sum(product, 1)")
+            line(f"{out} += weight[:, None] * found")
+            share = "tl.sum(weight[:, None] * product, 0)"
+        else:
+            # through what was read, [C, V], rather than through its gradient, [C, K]
+            line(f"column = tl.sum({emit.dot(r, reads.state)} * {d}, 1) * tl.exp({log}){f' * {rows}' if rows else ''}")
+            line(f"weighed = ((weight * tl.exp({log}))[:, None] * {d}).to({emit.tiling.operand})")
+            line(f"{out} += {emit.dot('weighed', f'tl.trans({reads.state})')}")
+            share = "tl.sum(weight * column, 0)"
         line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
-        line(f"{out} += weight[:, None] * found")
-        share = "tl.sum(weight[:, None] * product, 0)" if diagonal else "tl.sum(weight * column, 0)"
         reads.leave(emit.buffers.kept[f"{d_operators}.shares"], share, once=False)
         reads.leave(emit.buffers.kept[f"{d_operators}.reach"], reads.log, once=True)
     parts = frozenset({"V"} if emit.tiling.parts > 1 else ())

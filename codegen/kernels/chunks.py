@@ -137,12 +137,12 @@ class ChunksKernel:
         self.parts[output.name] = parts
         heads = kernel.size("H") if ratio == 1 else f"({kernel.size('H')} // {ratio})"
         emit.prepare(self.place)
-        row = f"((b * {kernel.size('T')} + {self.place.rows}) * {heads} + {emit.head_of(axes)})"
-        steps = {0: row}
+        first = f"((b * {kernel.size('T')} + start_n) * {heads} + {emit.head_of(axes)})"
+        steps = {0: f"c * {heads}"}
         if len(axes) == 4:
             width = kernel.size("L") if axes[3] == "L" else str(emit.tiling.size(axes[3]))
-            steps = {0: f"{row} * {width}", 1: emit.lane(axes[3])}
-        address = f"{kernel.pointer(output.name)} + {emit.offsets(tile.dims, steps)}"
+            first, steps = f"{first} * {width}", {0: f"c * ({heads} * {width})", 1: emit.lane(axes[3])}
+        address = f"{kernel.pointer(output.name)} + {first} + ({emit.offsets(tile.dims, steps)})"
         part = buffers.part(parts)
         if part != "0":
             address += f" + {part} * {kernel.parameter(f'{output.name}_part', f'{output.name}.stride(0)', varying=True)}"

@@ -25,15 +25,17 @@ Parts = frozenset[str]
 
 @dataclass(frozen=True)
 class Tile:
-    """A value in registers, of rank len(dims); `operand` is its name in the dtype of operands, where it has one.
+    """A value in registers, of rank len(dims): the tile `name` times, where there are `rows`, a factor a row.
 
-    `name` is float32; for what was loaded in another dtype it is made on first use.
+    `name` is float32; for what was loaded in another dtype it is made on first use. `operand` is the name, without
+    `rows`, of the same in the dtype that it was loaded in, or in that of operands.
     """
 
     name: str
     dims: Dims
     parts: Parts = frozenset()
     operand: str | None = None
+    rows: str | None = None
 
     def among(self, dims: Dims) -> str:
         """The tile as an operand beside others, in an expression whose result has `dims`."""
@@ -48,6 +50,7 @@ class Place:
 
     chunk: str
     tiles: dict[str, Tile] = field(default_factory=dict)
+    scaled: dict[str, str] = field(default_factory=dict)
     ready: bool = False
     shifted: dict[int, Place] = field(default_factory=dict)
 
@@ -78,7 +81,15 @@ class Evaluator:
     # -- what is asked for
 
     def value(self, value: str, place: Place) -> Tile:
-        """The tile of a value at a place."""
+        """The tile of a value at a place, its factors multiplied in."""
+        tile = self.bare(value, place)
+        if tile.rows:
+            name = self.assign(value, f"{tile.name} * {tile.rows}[:, None]")
+            tile = place.tiles[value] = dataclasses.replace(tile, name=name, operand=None, rows=None)
+        return tile
+
+    def bare(self, value: str, place: Place) -> Tile:
+        """The tile of a value at a place, in float32 and beside its `rows`."""
         tile = self.tile(value, place)
         if not tile.name:
             assert tile.operand is not None
@@ -89,6 +100,11 @@ class Evaluator:
     def operand(self, value: str, place: Place) -> str:
         """A value as an operand of a product."""
         tile = self.tile(value, place)
+        return self.scaled(value, place, tile.rows) if tile.rows else self.plain(value, place)
+
+    def plain(self, value: str, place: Place) -> str:
+        """A value as an operand of a product, without its `rows`."""
+        tile = self.tile(value, place)
         if tile.operand is None:
             if self.tiling.operand == "tl.float32":
                 return tile.name
@@ -96,6 +112,15 @@ class Evaluator:
             tile = place.tiles[value] = dataclasses.replace(tile, operand=name)
             return name
         return f"{tile.operand}.to({self.tiling.operand})"
+
+    def scaled(self, value: str, place: Place, rows: str) -> str:
+        """A value as an operand of a product, its rows times `rows` in place of its own."""
+        key = f"{value} {rows}"
+        if key not in place.scaled:
+            tile = self.bare(value, place)
+            text = f"({tile.name} * {rows}[:, None]).to({self.tiling.operand})"
+            place.scaled[key] = self.assign(f"{value}_scaled", text)
+        return place.scaled[key]
 
     def tile(self, value: str, place: Place) -> Tile:
         """The tile of a value, perhaps in the dtype of memory only."""
@@ -141,6 +166,7 @@ class Evaluator:
         size, rows = self.tiling.chunk, place.rows
         self.lane("C")
         self.kernel.line(f"{rows} = {place.chunk} * {size} + c")
+        self.kernel.line(f"start_{place.chunk} = tl.cast({place.chunk}, tl.int64) * {size}")
         bounds = [f"({rows} < {self.kernel.size('T')})"]
         if place.chunk != "n":
             bounds.insert(0, f"({rows} >= 0)")
@@ -154,8 +180,6 @@ class Evaluator:
         if name not in self.kernel.tops:
             extent = self.tiling.extent(letter)
             text = f"tl.arange(0, {extent})"
-            if letter == "C":
-                text += ".to(tl.int64)"
             if letter == "V" and self.tiling.parts > 1:
                 text = f"vt * {extent} + {text}"
             self.kernel.tops[name] = f"{name} = {text}"
@@ -222,10 +246,11 @@ class Evaluator:
             kernel.parameter(f"{name}_h", f"{name}.stride(2)", varying=varying)
             stride = f" * {name}_h"
         self.prepare(place)
-        steps = {0: f"{place.rows} * {name}_t"}
+        # one offset in 64 bits for the tile, and 32 bits inside it
+        steps = {0: f"c * {name}_t"}
         if len(axes) == 4:
             steps[1] = self.lane(axes[3])
-        base = f"{pointer} + b * {name}_b + {head}{stride}"
+        base = f"{pointer} + (b * {name}_b + {head}{stride} + start_{place.chunk} * {name}_t)"
         text = f"tl.load({base} + {self.offsets(dims, steps)}, mask={self.masks(dims, place)}, other=0.0)"
         raw = self.assign(f"{name}_in", text)
         return Tile("", dims, operand=raw)
@@ -299,6 +324,8 @@ class Evaluator:
             text = f"tl.full({self.shape(dims)}, {number}, tl.float32)" if dims else f"tl.full((), {number}, tl.float32)"
             dirty = "" if float(self._sized(op.expr)) == 0 else "CKVL"
             return Tile(self.clean(result, text, dims, place, dirty), dims)
+        if isinstance(op, ops.Sum):
+            return self._sum(op, instruction, place)
         x = self.value(instruction.operands[0], place)
         wide = "True" if self.tiling.mode == "fp32" else "False"
         match op:
@@ -310,8 +337,6 @@ class Evaluator:
                 flipped = tuple((1 - at, letter) for at, letter in reversed(x.dims))
                 text = f"tl.trans({x.name})" if len(x.dims) == 2 else x.name
                 return Tile(self.assign(result, text) if len(x.dims) == 2 else text, flipped, x.parts)
-            case ops.Sum():
-                return self._sum(op, instruction, x)
             case ops.Cumsum(reverse, exclusive):
                 text = f"tiles.cumsum({x.name}, {reverse}, {exclusive})"
                 return Tile(self.clean(result, text, dims, place, "" if reverse else "C"), dims, x.parts)
@@ -333,8 +358,12 @@ class Evaluator:
 
     def _map(self, expr: sympy.Expr, instruction: Instruction, place: Place) -> Tile:
         result, dims = instruction.results[0], self.dims(instruction.results[0])
-        x = [self.value(operand, place) for operand in instruction.operands]
         expr = self._sized(expr)
+        if len(dims) == 2 and dims[0][1] == "C" and dims[1][1] != "C":
+            factored = self._factored(expr, instruction, place, dims)
+            if factored:
+                return factored
+        x = [self.value(operand, place) for operand in instruction.operands]
         names = {f"x{i}": tile.among(dims) for i, tile in enumerate(x)}
         runtime = {}
         for each in expr.free_symbols:
@@ -349,6 +378,32 @@ class Evaluator:
         if parts:
             expr = self._first_only(expr, x, parts, names)
         return Tile(self.clean(result, to_triton(expr, names), dims, place, dirty), dims, parts)
+
+    def _factored(self, expr: sympy.Expr, instruction: Instruction, place: Place, dims: Dims) -> Tile | None:
+        """A product of a wide tile and of factors that only rows have, kept apart; None where it is none.
+
+        So a product of matrices scales its narrow result, or the operand that is cheaper to scale.
+        """
+        wide = [
+            ops.argument(i) for i, operand in enumerate(instruction.operands) if self.dims(operand)[-1:] == dims[-1:]
+        ]
+        factors, rest = expr.as_independent(*wide, as_Add=False)
+        if not wide or rest not in wide or any(s.name in ("B", "T", "H", "L") for s in factors.free_symbols):
+            return None
+        operand = instruction.operands[int(rest.name[1:])]
+        tile = self.tile(operand, place)
+        if tile.dims != dims:
+            return None
+        used = {i: self.value(instruction.operands[i], place) for i in _mentioned(factors)}
+        if not any(each.dims for each in used.values()) or any(each.parts for each in used.values()):
+            return None
+        names = {f"x{i}": each.name for i, each in used.items()}
+        text = to_triton(factors, names)
+        if tile.rows:
+            text = f"{tile.rows} * ({text})"
+        # beyond the data the tile is zero, and its factor must be a number
+        rows = self.clean(f"{instruction.results[0]}_rows", text, dims[:1], place, "C")
+        return dataclasses.replace(tile, rows=rows)
 
     def _may_be_ragged(self, letter: str) -> bool:
         return letter == "C" or self.tiling.ragged(letter)
@@ -377,8 +432,12 @@ class Evaluator:
             expr = expr.expand() + sympy.Add(*whole) * (symbol("first_part") - 1)
         return expr
 
-    def _sum(self, op: ops.Sum, instruction: Instruction, x: Tile) -> Tile:
+    def _sum(self, op: ops.Sum, instruction: Instruction, place: Place) -> Tile:
+        x = self.bare(instruction.operands[0], place)
+        if x.rows and x.dims[1][0] not in {dim - 3 if len(self.types[instruction.operands[0]]) == 5 else dim - 2 for dim in op.dims}:
+            x = self.value(instruction.operands[0], place)
         source = self.types[instruction.operands[0]]
+        rows = x.rows
         lost = len(source) - len(tile_axes(source))
         chunked = lost == 3
         summed = {dim - lost if dim >= lost else 0 for dim in op.dims if dim >= lost or (not chunked and dim == 1)}
@@ -389,22 +448,33 @@ class Evaluator:
         for at in reversed(range(len(x.dims))):
             if x.dims[at][0] in summed:
                 text, kept = f"tl.sum({text}, {at})", [d for d in kept if d != x.dims[at]]
+            if rows and len(kept) == 1:
+                text, rows = f"{text} * {rows}", None
         parts = x.parts | {
             "V" for at, letter in x.dims if at in summed and letter == "V" and self.tiling.parts > 1
         }
         return Tile(self.assign(instruction.results[0], text), tuple(kept), parts)
 
     def _dot(self, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
-        result = instruction.results[0]
-        texts, parts = [], frozenset[str]()
-        for operand, transposed in zip(instruction.operands, (op.transpose_x, op.transpose_y), strict=True):
-            text = self.operand(operand, place)
-            parts |= place.tiles[operand].parts
-            texts.append(f"tl.trans({text})" if transposed else text)
-        contracted = tile_axes(self.types[instruction.operands[0]])[0 if op.transpose_x else 1]
-        if contracted == "V" and self.tiling.parts > 1:
-            parts |= {"V"}
-        return Tile(self.assign(result, self.dot(*texts)), self.dims(result), parts)
+        result, (x, y) = instruction.results[0], instruction.operands
+        left, right = self.tile(x, place), self.tile(y, place)
+        contracted = left.dims[0 if op.transpose_x else 1][1]
+        parts = left.parts | right.parts | ({"V"} if contracted == "V" and self.tiling.parts > 1 else set())
+        rows = None
+        if op.transpose_x and not op.transpose_y and (left.rows or right.rows):
+            # both have a row for each term of the sum: the narrower one takes the factors of both
+            factors = [each.rows for each in (left, right) if each.rows]
+            factor = factors[0] if len(factors) == 1 else self.assign("factor", " * ".join(factors))
+            narrow = self.tiling.extent(right.dims[1][1]) <= self.tiling.extent(left.dims[1][1])
+            texts = [
+                self.plain(x, place) if narrow else self.scaled(x, place, factor),
+                self.scaled(y, place, factor) if narrow else self.plain(y, place),
+            ]
+        else:
+            rows = None if op.transpose_x else left.rows
+            texts = [self.operand(x, place) if op.transpose_x else self.plain(x, place), self.operand(y, place)]
+        text = self.dot(*(f"tl.trans({t})" if flip else t for t, flip in zip(texts, (op.transpose_x, op.transpose_y))))
+        return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:
         op = instruction.op
@@ -426,3 +496,8 @@ class Evaluator:
         self.kernel.line(f"{', '.join(results)} = {text}")
         for result, name in zip(instruction.results, results, strict=True):
             place.tiles[result] = Tile(name, self.dims(result), parts)
+
+
+def _mentioned(expr: sympy.Expr) -> list[int]:
+    """The operands that an expression mentions."""
+    return sorted(int(s.name[1:]) for s in expr.free_symbols if s.name[1:].isdigit())

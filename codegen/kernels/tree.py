@@ -158,8 +158,9 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
             line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
             line(f"weighed = (weight[:, None] * {d.name}).to({operand})")
         else:
-            line(f"pulled = {emit.operand(queries, place)}")
-            line(f"weighed = ((weight * decay)[:, None] * {d.name}).to({operand})")
+            line(f"pulled = {emit.plain(queries, place)}")
+            rows = place.tiles[queries].rows
+            line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d.name}).to({operand})")
         line(f"block += {emit.dot('tl.trans(pulled)', 'weighed')}")
     line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
     line(f"tl.store({blocks.state_at(target, 'row')}, block)")

@@ -85,7 +85,7 @@ def decay_dot_adjoint(
         right = rows & half != 0
         decay = _decay(logs, half, ROW, COLUMN, PRECISION).to(OPERAND)
         sides = tl.where(right, queries * decay, keys * decay)
-        parted = columns & -half == (rows & -half) ^ half
+        parted = (rows & -half) ^ half == columns & -half
         dsides = tl.dot(tl.where(parted, both, 0.0).to(OPERAND), sides, input_precision=PRECISION) * decay
         dq += tl.where(right, dsides, 0.0)
         dk += tl.where(right, 0.0, dsides)
@@ -98,16 +98,12 @@ def decay_dot_adjoint(
 
 @triton.jit
 def _logs(g: tl.tensor, OPERAND: tl.constexpr) -> tl.tensor:
-    """g in base 2, as operand of a product: float16 where bfloat16 would do for the scores.
+    """g in base 2, as operand of a product: float16 where the scores are not float32.
 
-    An error e of the exponent x matters as e * exp(x), so that a relative error of 2**-12 is one of 2**-13 at most;
-    a decay cut to -200 is still zero after exp.
+    An error e of the exponent x matters as e * exp(x), so a relative error of 2**-12 becomes 2**-13 at most; a decay
+    cut to -200 is still zero after exp.
     """
-    if OPERAND == tl.bfloat16:
-        logs = (tl.maximum(g, -200.0) * LOG2E).to(tl.float16)
-    else:
-        logs = g * LOG2E
-    return logs
+    return g * LOG2E if tl.float32 == OPERAND else (tl.maximum(g, -200.0) * LOG2E).to(tl.float16)
 
 
 @triton.jit

@@ -32,7 +32,7 @@ def pair_weights(
     INSIDE: tl.constexpr = _levels(SIZE, BASE) - 1
     level = INSIDE + _level(n, m, lam.shape[1] - INSIDE, BASE, STRONG)
     weights = tl.broadcast_to(level_column(lam, level)[:, None], [ROWS, ROWS])
-    if STRONG:
+    if STRONG:  # noqa: SIM102 - decided when compiled, unlike the next one
         if n - m == 1:
             weights = _weights(lam, SIZE, BASE, STRONG)
     return tl.where(tl.arange(0, ROWS)[None, :] < SIZE, weights, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.tiles.sums import cumsum, cumsum_before
+from maskdsl.codegen.tiles.sums import cumsum, shift
 
 
 @triton.jit
@@ -15,13 +15,9 @@ def spans(g: tl.tensor, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.conste
     A span is a difference of two running sums. In float32 it is off by the rounding of the larger, so decays that are
     zero after exp are cut to small ones first; with WIDE the sums are float64, and the span is exact in float32.
     """
-    if WIDE:
-        total = tl.cumsum(g.to(tl.float64), 0)
-        before = total - g
-    else:
-        g = tl.maximum(g, -100.0)
-        total = tl.cumsum(g, 0)
-        before = total - g
+    g = g.to(tl.float64) if WIDE else tl.maximum(g, -100.0)
+    total = tl.cumsum(g, 0)
+    before = total - g
     to_row = total if ROW else before
     to_column = total if COLUMN else before
     rows, columns = tl.arange(0, g.shape[0])[:, None], tl.arange(0, g.shape[0])[None, :]
@@ -37,7 +33,9 @@ def spans_adjoint(d: tl.tensor, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: t
     """
     rows, columns = tl.arange(0, d.shape[0])[:, None], tl.arange(0, d.shape[0])[None, :]
     if WIDE:
-        until = cumsum_before(d, 1, REVERSE=False) if COLUMN else tl.cumsum(d, 1)
+        until = tl.cumsum(d, 1)
+        if COLUMN:
+            until = shift(until, 1, REVERSE=False)
         dg = tl.sum(tl.where(rows + ROW > columns, until, 0.0), 0)
     else:
         d = tl.where(columns + COLUMN < rows + ROW, d, 0.0)

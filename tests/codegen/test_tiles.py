@@ -1,8 +1,9 @@
-"""Every tile function against the meaning of its operation, in Triton's interpreter."""
+"""Every tile function against the meaning of its operation, in Triton's interpreter; and compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import tile_kernels
@@ -12,7 +13,7 @@ from torch import Tensor
 from maskdsl.chunk import ops
 from maskdsl.chunk.interpret import Interpreter
 from maskdsl.chunk.ops import Operation
-from maskdsl.mask.levels import level, levels
+from maskdsl.mask.levels import Admissibility, level, levels
 
 C, K, LP = 32, 16, 16
 
@@ -22,9 +23,11 @@ Run = Callable[..., list[Tensor]]
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """Run a kernel by name: its operands, the shapes of its outputs, its constants."""
-    with tile_kernels.interpreting_process() as pool:
+    with tile_kernels.triton_process(interpret=True) as pool:
 
-        def launch(name: str, *arguments: Tensor | int, shapes: list[tuple[int, ...]], **constants: object) -> list[Tensor]:
+        def launch(
+            name: str, *arguments: Tensor | int, shapes: list[tuple[int, ...]], **constants: object
+        ) -> list[Tensor]:
             operands = tuple(x.float().contiguous() if isinstance(x, Tensor) else x for x in arguments)
             outputs = [torch.full(shape, torch.nan) for shape in shapes]
             return pool.submit(tile_kernels.run, name, operands, outputs, constants).result()
@@ -137,12 +140,21 @@ def test_near(run: Run, width: int) -> None:
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=0)
 
 
-HIERARCHIES = [(16, 16, 2, False), (64, 64, 2, False), (128, 128, 2, False), (64, 64, 4, False), (32, 27, 3, False)] + [
-    (128, 125, 5, False), (32, 32, 16, False), (16, 16, 2, True), (64, 64, 2, True), (128, 128, 2, True)
-]  # fmt: skip
+HIERARCHIES = [
+    (16, 16, 2, False),
+    (64, 64, 2, False),
+    (128, 128, 2, False),
+    (64, 64, 4, False),
+    (32, 27, 3, False),
+    (128, 125, 5, False),
+    (32, 32, 16, False),
+    (16, 16, 2, True),
+    (64, 64, 2, True),
+    (128, 128, 2, True),
+]
 
 
-def admissibility(strong: bool) -> str:
+def admissibility(strong: bool) -> Admissibility:
     return "strong" if strong else "weak"
 
 
@@ -209,6 +221,19 @@ def test_decay_dot_adjoint(run: Run, points: tuple[int, int], regime: str, diago
         assert_near(x, y, 1e-6)
 
 
+@pytest.mark.parametrize(("points", "regime", "diagonal"), DECAYS)
+def test_decays_with_narrow_operands(run: Run, points: tuple[int, int], regime: str, diagonal: int) -> None:
+    d, q, k, g = noise(C, C, seed=2).tril(diagonal), noise(C, K), noise(C, K, seed=1), log_decays(regime, C, K)
+    constants = {"C": C, "K": K, "ROW": points[0], "COLUMN": points[1], "DIAGONAL": diagonal}
+    narrow = {"OPERAND": "fp16", "PRECISION": "tf32"}
+    (scores,) = run("decay_dot", q, k, g, shapes=[(C, C)], **constants, **narrow)
+    assert_near(scores, meaning(ops.DecayDot(1, *points, diagonal), q, k, g)[0], 2e-3)
+    found = run("decay_dot_adjoint", d, q, k, g, shapes=[(C, K)] * 3, **constants, **narrow)
+    expected = meaning(ops.DecayDotAdjoint(1, *points, diagonal), d, q, k, g)
+    for x, y in zip(found, expected, strict=True):
+        assert_near(x, y, 2e-3)
+
+
 def test_padding_stays_zero(run: Run) -> None:
     q, k, g, d = (torch.zeros(32, 16) for _ in range(4))
     d = torch.zeros(32, 32)
@@ -218,6 +243,45 @@ def test_padding_stays_zero(run: Run) -> None:
     d[:27, :27] = noise(27, 27)
     constants = {"C": 32, "K": 16, "ROW": 1, "COLUMN": 1, "DIAGONAL": 0, "OPERAND": "fp32", "PRECISION": "ieee"}
     (s,) = run("decay_dot", q, k, g, shapes=[(32, 32)], **constants)
-    assert s[27:].eq(0).all() and s[:, 27:].eq(0).all()
+    assert s[27:].eq(0).all()
+    assert s[:, 27:].eq(0).all()
     for x in run("decay_dot_adjoint", d, q, k, g, shapes=[(32, 16)] * 3, **constants):
-        assert x[:27, :5].ne(0).any() and x[27:].eq(0).all() and x[:, 5:].eq(0).all()
+        assert x[:27, :5].ne(0).any()
+        assert x[27:].eq(0).all()
+        assert x[:, 5:].eq(0).all()
+
+
+DECAY = {"C": 64, "K": 64, "ROW": 1, "COLUMN": 1, "DIAGONAL": 0}
+HIERARCHY = {"C": 64, "LP": 16, "BASE": 2}
+COMPILED: list[tuple[str, dict[str, object]]] = [
+    ("dot", {"C": 64, "K": 64, "OPERAND": "bf16", "PRECISION": "ieee"}),
+    ("cumsum", {"C": 64, "K": 128, "REVERSE": True, "EXCLUSIVE": True}),
+    ("spans", {"C": 64, "ROW": 1, "COLUMN": 1, "WIDE": True}),
+    ("spans_adjoint", {"C": 64, "ROW": 1, "COLUMN": 0, "WIDE": False}),
+    ("select", {**HIERARCHY, "STRONG": False}),
+    ("select_adjoint", {**HIERARCHY, "STRONG": True}),
+    ("pair_weights", {**HIERARCHY, "STRONG": True, "SIZE": 64}),
+    ("decay_dot", {**DECAY, "OPERAND": "bf16", "PRECISION": "ieee"}),
+    ("decay_dot_adjoint", {**DECAY, "OPERAND": "bf16", "PRECISION": "ieee"}),
+    ("decay_dot_adjoint", {**DECAY, "OPERAND": "fp32", "PRECISION": "tf32"}),
+]
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[ProcessPoolExecutor]:
+    """A process that compiles."""
+    with tile_kernels.triton_process(interpret=False) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(("name", "constants"), COMPILED)
+@pytest.mark.parametrize(("backend", "target", "limit"), [("cuda", 90, 232448), ("hip", "gfx942", 65536)])
+def test_compiles_without_a_gpu(
+    compiler: ProcessPoolExecutor,
+    name: str,
+    constants: dict[str, object],
+    backend: str,
+    target: int | str,
+    limit: int,
+) -> None:
+    assert compiler.submit(tile_kernels.shared_memory, name, constants, 4, backend, target).result() <= limit
