@@ -1,4 +1,4 @@
-"""Operations between chunks as loops inside a kernel: walks over blocks, and bands of neighbouring chunks."""
+"""Operations between chunks as loops inside a kernel: walks over blocks; `band` holds the bands of neighbours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels.band import band, band_adjoint
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
 from maskdsl.codegen.kernels.tree import Blocks, shape_of
@@ -20,9 +21,9 @@ def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
         case ops.WalkAdjoint():
             _walk_adjoint(emit, instruction, place)
         case ops.Band():
-            _band(emit, instruction, place)
+            band(emit, instruction, place)
         case ops.BandAdjoint():
-            _band_adjoint(emit, instruction, place)
+            band_adjoint(emit, instruction, place)
 
 
 class _Reads:
@@ -47,7 +48,7 @@ class _Reads:
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             line(f"{self.state} = tl.load({self.blocks.state_at(self.blocks.states, 'row')})")
             yield
-            line(f"{self.log} += tl.load({self.blocks.at(self.blocks.operators, 'row')})")
+            line(f"{self.log} += tl.load({self.blocks.log_at(self.p, self.end)})")
             line(f"{self.end} -= walks.power({self.p}, {self.shape.base})")
 
     def leave(self, buffer: Buffer, text: str, once: bool) -> None:
@@ -126,21 +127,3 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
     place.tiles[d_queries] = Tile(out, emit.dims(d_queries), parts)
     place.tiles[d_lam] = Tile(d_weights, emit.dims(d_lam), parts)
-
-
-def _band(emit: Evaluator, instruction: Instruction, place: Place) -> None:
-    queries, operator, pushed, v, *lam = instruction.operands
-    band = _Lags(emit, instruction, place, queries, operator, lam)
-    (result,) = instruction.results
-    out = emit.assign(result, emit.zeros(emit.dims(result)))
-    with band.back() as other:
-        scores = f"{emit.dot(band.pulled, f'tl.trans({emit.operand(pushed, other)})')} * {band.weights(other)}"
-        scores = emit.assign("scores", scores)
-        kernel_dot = emit.dot(f"{scores}.to({emit.tiling.operand})", emit.operand(v, other))
-        emit.kernel.line(f"{out} += {kernel_dot}")
-        band.further(other)
-    place.tiles[result] = Tile(out, emit.dims(result))
-
-
-def _band_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
-    raise NotImplementedError

@@ -32,6 +32,8 @@ class Buffer:
     parts: tuple[str, ...] = ()
     rows: str = "N"
     row: str = "{n}"
+    count: int = 1
+    """How many parts there are."""
 
 
 class Buffers:
@@ -63,14 +65,14 @@ class Buffers:
         entries = math.prod(self.tiling.held(letter) for letter in letters)
         state = letters == ["K", "V"]
         ratio = ax.ratio(head_axis(self.types[value]))
-        buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row)
+        buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row, self.count(parts))
         self.kept[value] = buffer
         return buffer
 
     def allocation(self, buffer: Buffer) -> str:
         """The host's line that makes a buffer."""
         heads = "at.H" if buffer.ratio == 1 else f"at.H // {buffer.ratio}"
-        shape = f"{self.count(buffer.parts)}, at.B, {heads}, {buffer.rows}, {buffer.entries}"
+        shape = f"{buffer.count}, at.B, {heads}, {buffer.rows}, {buffer.entries}"
         return f"{buffer.name} = at.{'state' if buffer.state else 'float'}({shape})"
 
     def count(self, parts: tuple[str, ...]) -> int:
@@ -79,7 +81,7 @@ class Buffers:
 
     def parts_of(self, value: str) -> int:
         """How many parts a stored value has."""
-        return self.count(self.kept[value].parts)
+        return self.kept[value].count
 
     def base(self, kernel: Kernel, value: str, chunk: str, head: str) -> str:
         """The address of a value of one chunk and head, of its first part."""
@@ -128,5 +130,7 @@ class Buffers:
     def _each(self, part: str) -> tuple[str, int]:
         if part == "V":
             return "vt", self.tiling.parts
+        if part == "K":
+            return "kt", self.tiling.key_parts
         ratio = int(part.removeprefix("H/"))
         return f"(h0 % {ratio} // {self.tiling.heads})", ratio // self.tiling.heads

@@ -180,6 +180,8 @@ class Evaluator:
         if name not in self.kernel.tops:
             extent = self.tiling.extent(letter)
             text = f"tl.arange(0, {extent})"
+            if letter == "K" and self.tiling.key_parts > 1:
+                text = f"kt * {extent} + {text}"
             if letter == "V" and self.tiling.parts > 1:
                 text = f"vt * {extent} + {text}"
             self.kernel.tops[name] = f"{name} = {text}"

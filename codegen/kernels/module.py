@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 
@@ -22,6 +23,10 @@ SPAN = 3
 """Levels of a hierarchy that one pass over blocks joins or hands down."""
 
 
+ELEMENTS = 2048
+"""Entries of a state that a program holds where it only adds and scales them."""
+
+
 class Module:
     """Kernels of one direction, and the lines of its host function."""
 
@@ -35,7 +40,8 @@ class Module:
         self.host: list[str] = []
         self.tensors: dict[str, str] = {}
         """The tensor that the host returns for an output of the program."""
-        self.fine = dataclasses.replace(tiling, value=min(tiling.value, 32))
+        rows = min(tiling.extent("K"), max(1, ELEMENTS // tiling.value))
+        self.fine = dataclasses.replace(tiling, channels=rows)
         self._know_inputs()
 
     def write(self) -> None:
@@ -61,13 +67,18 @@ class Module:
             (value,) = load.results
             axes = self.types[value]
             if any(axis[0] == "E" for axis in axes):
-                self._keep_blocks(value, self.shapes[value])
-                self._beside(value, "after", self.buffers.kept[value])
+                buffer = self._keep_blocks(value, self.shapes[value])
+                if dims_of(axes)[-1:] != ((1, "V"),):
+                    self._beside(value, "after", buffer)
+                    self._keep_logs(value, self.shapes[value])
             elif any(axis[0] == "N" for axis in axes):
                 self.buffers.keep(value)
 
     def _keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
         return self.buffers.keep(value, rows=shape.rows)
+
+    def _keep_logs(self, value: str, shape: tree.Shape) -> Buffer:
+        return self.buffers.keep(value, rows=shape.log_rows)
 
     def _beside(self, value: str, suffix: str, buffer: Buffer, **changes: object) -> Buffer:
         """A buffer laid out like another, for something about the same value."""
@@ -135,6 +146,11 @@ class Module:
             if writer.parts[output.name]:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
 
+    @property
+    def _tiles(self) -> tuple[tuple[str, str], ...]:
+        """The tiles of a state, in kernels that only add and scale."""
+        return ("vt", str(self.fine.parts)), ("kt", str(self.fine.key_parts))
+
     def _chunk_warps(self) -> int:
         return 8 if self.tiling.extent("K") * self.tiling.value > 128 * 64 else 4
 
@@ -167,7 +183,7 @@ class Module:
         shape = self.shapes[instruction.operands[2]]
         parts = ("V",) if self.tiling.parts > 1 else ()
         buffer = dataclasses.replace(self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1]))
-        shares = self._beside(instruction.results[1], "shares", buffer, rows="N * reads", parts=parts)
+        shares = self._beside(instruction.results[1], "shares", buffer, rows="N * reads", parts=parts, count=self.tiling.parts)
         reach = self._beside(instruction.results[1], "reach", buffer, rows="N * reads")
         self.host.append(f"reads = {shape.reads}")
         # reads that a chunk does not do share nothing
@@ -186,8 +202,8 @@ class Module:
     def _scan(self, stage: Stage, instruction: Instruction) -> None:
         (result,) = instruction.results
         fine = self.fine
-        kernel = self._kernel("scan", "States carried from chunk to chunk.", (("vt", str(fine.parts)), ("h", "H"), ("b", "B")))
-        kernel.programs = f"B * H * {fine.parts}"
+        kernel = self._kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
+        kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
         emit = self._emit(kernel, stage, fine)
         scan.carry(emit, instruction)
         kernel.warps, kernel.stages = 4, 3
@@ -197,10 +213,9 @@ class Module:
     def _tree(self, stage: Stage, instruction: Instruction) -> None:
         operators, states = instruction.results
         shape = self.shapes[states]
-        for value in (operators, states):
-            self.host.append(self.buffers.allocation(self._keep_blocks(value, shape)))
-        after = self._beside(operators, "after", self.buffers.kept[operators])
-        self.host.append(self.buffers.allocation(after))
+        after = self._beside(operators, "after", self._keep_blocks(operators, shape))
+        for buffer in (after, self._keep_logs(operators, shape), self._keep_blocks(states, shape)):
+            self.host.append(self.buffers.allocation(buffer))
         parts, base = self.tiling.parts, shape.base
         order = (("vt", str(parts)), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
         kernel = self._kernel("states", "Chunks, and the blocks of the lowest levels.", order)
@@ -211,10 +226,10 @@ class Module:
         self.host.append(f"high = min({SPAN if base == 2 else 1}, hierarchy.depth(N, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
-        order = (("vt", str(fine.parts)), *order[1:])
+        order = (*self._tiles, *order[1:])
         lift = self._kernel("blocks", "Blocks of higher levels.", order)
         lift.parameter("high", "high", varying=True)
-        lift.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts}"
+        lift.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
         tree.lift(self._emit(lift, stage, fine), instruction, shape, after)
         self.host.append(f"for low, high in hierarchy.passes(N, {base}, {SPAN if base == 2 else 1}, high):")
         self.host.append("    " + lift.launch())
@@ -243,15 +258,17 @@ class Module:
         operators, states, d_operators, d_states = instruction.operands
         shape, fine = self.shapes[states], self.fine
         after = self.buffers.kept[f"{operators}.after"]
-        parts = ("V",) if fine.parts > 1 else ()
-        shares = self._beside(d_states, "shares", dataclasses.replace(after, name=self.buffers.name(d_states)), parts=parts)
-        tiled = self.buffers.tiled(fine)
-        self.host.append(tiled.allocation(shares))
+        # a number owes what all channels owe, a diagonal entry what its own does
+        split = {"K": fine.key_parts if dims_of(self.types[operators]) == () else 1, "V": fine.parts}
+        parts = tuple(letter for letter, count in split.items() if count > 1)
+        owed = dataclasses.replace(after, name=self.buffers.name(d_states))
+        shares = self._beside(d_states, "shares", owed, parts=parts, count=math.prod(split.values()))
+        self.host.append(self.buffers.allocation(shares))
         base = shape.base
-        order = (("vt", str(fine.parts)), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
+        order = (*self._tiles, ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
         kernel = self._kernel("handed", "Gradients of blocks handed down to their children.", order)
         kernel.parameter("high", "high", varying=True)
-        kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts}"
+        kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
         tree.descend(self._emit(kernel, stage, fine), instruction, shape, after, shares)
         self.host.append(f"for low, high in hierarchy.downwards(N, {base}, {SPAN if base == 2 else 1}):")
         self.host.append("    " + kernel.launch())
@@ -261,7 +278,7 @@ class Module:
         order = (("unit", "N"), ("h", "H"), ("b", "B"))
         kernel = self._kernel("leaves", "The gradient of each chunk's log decay.", order)
         kernel.programs = "B * H * N"
-        tree.leaves(self._emit(kernel, stage, fine), instruction, shape, shares)
+        tree.leaves(self._emit(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
 

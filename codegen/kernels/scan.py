@@ -15,7 +15,7 @@ def carry(emit: Evaluator, instruction: Instruction) -> None:
     diagonal = emit.types[operator][-2] == "K"
     inner = emit.inner(((0, "K"), (1, "V")))
     line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
-    with kernel.block(f"for step in range({kernel.size('N')}):"):
+    with kernel.block(f"for step in tl.range(0, {kernel.size('N')}, num_stages=4):"):
         line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
         place = buffers.address(kernel, buffers.kept[writes], "n", "h") + inner
         line(f"place = {place}")

@@ -12,7 +12,8 @@ from maskdsl.schedule.configuration import Mode, padded
 class Tiling:
     """Extents of the tiles of one program; axes are named by their letter: C, K, V, L.
 
-    A program holds `heads` heads, one after the other, and `value` columns of V.
+    A program holds `heads` heads, one after the other, `value` columns of V and, in kernels that do no products,
+    `channels` rows of a state (all of them where it is 0).
     """
 
     chunk: int
@@ -22,6 +23,12 @@ class Tiling:
     levels: int
     heads: int
     mode: Mode
+    channels: int = 0
+
+    @property
+    def key_parts(self) -> int:
+        """How many programs share the rows of a state."""
+        return padded(self.key) // self.channels if self.channels else 1
 
     @property
     def parts(self) -> int:
@@ -30,11 +37,11 @@ class Tiling:
 
     def extent(self, letter: str) -> int:
         """The extent of an axis in a tile."""
-        return {"C": padded(self.chunk), "K": padded(self.key), "V": self.value, "L": self.levels}[letter]
+        return {"C": padded(self.chunk), "K": self.channels or padded(self.key), "V": self.value, "L": self.levels}[letter]
 
     def held(self, letter: str) -> int:
         """The extent of an axis in memory that only kernels see: whole tiles."""
-        return self.value * self.parts if letter == "V" else self.extent(letter)
+        return {"V": self.value * self.parts, "K": padded(self.key)}.get(letter) or self.extent(letter)
 
     def size(self, letter: str) -> int:
         """The number of entries that mean something."""

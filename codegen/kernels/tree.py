@@ -31,6 +31,11 @@ class Shape:
         return "2 * N" if self.strong else "N"
 
     @property
+    def log_rows(self) -> str:
+        """The host's expression for the number of rows that the log decays of blocks take."""
+        return f"(hierarchy.depth(N, {self.base}) + 1) * N"
+
+    @property
     def leaf(self) -> str:
         """The row of the block that is chunk n."""
         return "(2 * {n})" if self.strong else "{n}"
@@ -69,6 +74,10 @@ class Blocks:
         lanes = f" + {self.emit.lane('K')}" if self.diagonal else ""
         return self.emit.buffers.address(self.kernel, buffer, row, self.emit.head) + lanes
 
+    def log_at(self, p: str, end: str) -> str:
+        """The address of the log decay of a block."""
+        return self.at(self.operators, f"walks.log_row({p}, {end}, {self.kernel.size('N')})")
+
     def state_at(self, buffer: Buffer, row: str) -> str:
         """The addresses of a state."""
         inner = self.emit.inner(((0, "K"), (1, "V")))
@@ -101,7 +110,7 @@ def lift(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer)
         kernel.line("n = end - 1")
         kernel.line(f"row = walks.slot(low, end, {shape.constants})")
         kernel.line(f"state = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
-        kernel.line(f"log = tl.load({blocks.at(blocks.operators, 'row')})")
+        kernel.line(f"log = tl.load({blocks.log_at('low', 'end')})")
         _join(emit, blocks, shape, after, "state", "log", "low")
 
 
@@ -114,6 +123,7 @@ def _join(
     line(f"p = {low}")
     line(f"width = walks.power(p, {shape.base})")
     line("end = n + 1")
+    line(f"tl.store({blocks.log_at('p', 'end')}, decay)")
     with kernel.block(f"while (end % (width * {shape.base}) == 0) & (width < wide):"):
         if shape.strong:
             _keep(blocks, "p")
@@ -123,9 +133,10 @@ def _join(
             line(f"tl.store({blocks.at(after, 'row')}, decay)")
             line(f"earlier = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
             line(f"block += tl.exp({blocks.beside('decay')}) * earlier")
-            line(f"decay += tl.load({blocks.at(blocks.operators, 'row')})")
+            line(f"decay += tl.load({blocks.log_at('p', 'end - sibling * width')})")
         line(f"width *= {shape.base}")
         line("p += 1")
+        line(f"tl.store({blocks.log_at('p', 'end')}, decay)")
     _keep(blocks, "p")
 
 
@@ -133,7 +144,6 @@ def _keep(blocks: Blocks, p: str) -> None:
     line = blocks.kernel.line
     line(f"row = walks.slot({p}, end, {blocks.shape.constants})")
     line(f"tl.store({blocks.state_at(blocks.states, 'row')}, block)")
-    line(f"tl.store({blocks.at(blocks.operators, 'row')}, decay)")
 
 
 def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffer) -> None:
@@ -195,7 +205,7 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
     line(f"total = {blocks.no_log}")
     base = emit.buffers.address(kernel, shares, f"n * {reads}", emit.head)
     step = emit.buffers.part_step(kernel, shares)
-    parts = emit.buffers.count(shares.parts)
+    parts = shares.count
     if blocks.diagonal:
         with kernel.block("for n in range(first, last):"), kernel.block(f"for other in range(rank + 1, {reads}):"):
             with kernel.block(f"for part in range({parts}):"):
@@ -263,7 +273,7 @@ def leaves(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buff
     line(f"total = {blocks.no_log}")
     line("p = 0")
     line("width = 1")
-    base, parts = shape.base, emit.buffers.count(shares.parts)
+    base, parts = shape.base, shares.count
     with kernel.block(f"while width <= {kernel.size('N')}:"):
         line("number = n // width")
         read = "" if shape.strong else f" & (number % {base} < {base - 1})"

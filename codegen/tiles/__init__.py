@@ -9,6 +9,7 @@ product and its `input_precision`.
 from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
+from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
 from maskdsl.codegen.tiles.products import dot
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum
@@ -21,6 +22,7 @@ __all__ = [
     "level_column",
     "near",
     "pair_weights",
+    "pair_weights_adjoint",
     "place_column",
     "select",
     "select_adjoint",

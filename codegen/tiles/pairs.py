@@ -14,7 +14,7 @@ def tril(s: tl.tensor, DIAGONAL: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def near(s: tl.tensor, WIDTH: tl.constexpr) -> tl.tensor:
-    """Keep s[c, s] where c - s < WIDTH, zero elsewhere."""
+def near(s: tl.tensor, width: tl.tensor) -> tl.tensor:
+    """Keep s[c, s] where c - s < width, zero elsewhere."""
     rows, columns = tl.arange(0, s.shape[0])[:, None], tl.arange(0, s.shape[1])[None, :]
-    return tl.where(rows < columns + WIDTH, s, 0.0)
+    return tl.where(rows < columns + width, s, 0.0)

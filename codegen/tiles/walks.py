@@ -46,6 +46,15 @@ def slot(p, end, BASE: tl.constexpr, STRONG: tl.constexpr):
 
 
 @triton.jit
+def log_row(p, end, count):
+    """Where the log decay of a block is kept, among `count` chunks: every block has a row of its own.
+
+    Programs for other parts of the same states find what they have written themselves.
+    """
+    return p * count + end - 1
+
+
+@triton.jit
 def entry(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
     """The rank of a read among all that a chunk may do, nearest first; `number` is that of the block in its level."""
     if STRONG:
