@@ -175,7 +175,7 @@ def passed(emit: Evaluator, instruction: Instruction, shares: Buffer) -> None:
     with (
         kernel.block(f"for late in range(n + 1, tl.minimum(n + {lags}, {kernel.size('N')})):"),
         kernel.block(f"for lag in range(late - n + 1, tl.minimum(late, {lags}) + 1):"),
-        kernel.block(f"for part in range({buffers.count(shares.parts)}):"),
+        kernel.block(f"for part in range({shares.count}):"),
     ):
         step = buffers.part_step(kernel, shares)
         address = buffers.address(kernel, shares, f"(late * {lags} + lag - 1)", emit.head)

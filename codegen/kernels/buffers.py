@@ -12,6 +12,7 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk.program import Program
 from maskdsl.codegen.kernels.kernel import RESERVED, Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
+from maskdsl.schedule.stages import linear
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.evaluate import Tile
@@ -39,7 +40,8 @@ class Buffer:
 class Buffers:
     """The buffers of a program, by the value that they hold."""
 
-    def __init__(self, program: Program, tiling: Tiling) -> None:
+    def __init__(self, program: Program, tiling: Tiling, gradient: str | None) -> None:
+        self.linear = linear(program, gradient)
         self.tiling, self.types = tiling, program.types
         self.names: dict[str, str] = {}
         for value in self.types:
@@ -63,7 +65,7 @@ class Buffers:
         """The buffer of a value, by default of one row a chunk."""
         letters = [letter for _, letter in dims_of(self.types[value])]
         entries = math.prod(self.tiling.held(letter) for letter in letters)
-        state = letters == ["K", "V"]
+        state = len(letters) == 2 and (value in self.linear or letters == ["K", "V"])
         ratio = ax.ratio(head_axis(self.types[value]))
         buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row, self.count(parts))
         self.kept[value] = buffer

@@ -32,6 +32,7 @@ class ChunksKernel:
     def write(self) -> None:
         """Write the body of the kernel."""
         emit, kernel, heads = self.emit, self.emit.kernel, self.emit.tiling.heads
+        emit.own_parts = True
         wanted = [o.value for o in self.outputs] + list(self.stored)
         if heads == 1:
             kernel.line("h = h0")

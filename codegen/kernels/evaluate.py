@@ -77,6 +77,8 @@ class Evaluator:
         self.available = frozenset(available)
         self.between: Callable[[Evaluator, Instruction, Place], None] | None = None
         self.head = "h"
+        self.own_parts = False
+        """Whether the programs of the kernel are divided like those that leave parts of sums."""
 
     # -- what is asked for
 
@@ -259,18 +261,22 @@ class Evaluator:
 
     def _stored(self, value: str, place: Place) -> Tile:
         """A value that an earlier kernel has left in memory."""
-        dims, parts = self.dims(value), self.buffers.parts_of(value)
+        dims = self.dims(value)
         where = self.buffers.base(self.kernel, value, place.chunk, self.head_of(self.types[value])) + self.inner(dims)
         extra = ""
         if place.chunk != "n":
             kept = f"({place.chunk} >= 0) & ({place.chunk} < {self.kernel.size('N')})"
             extra = f", mask={kept}, other=0.0"
-        if parts == 1:
-            raw = self.assign(value, f"tl.load({where}{extra})")
-            return Tile("", dims, operand=raw)
-        name = self.assign(value, f"tl.load({where}{extra})")
-        step = self.buffers.part_step(self.kernel, self.buffers.kept[value])
-        with self.kernel.block(f"for part in range(1, {parts}):"):
+        buffer = self.buffers.kept[value]
+        if buffer.count == 1:
+            return Tile("", dims, operand=self.assign(value, f"tl.load({where}{extra})"))
+        step = self.buffers.part_step(self.kernel, buffer)
+        if self.own_parts:
+            # the program that left a part takes it up again
+            raw = self.assign(value, f"tl.load({where} + {self.buffers.part(buffer.parts)} * {step}{extra})")
+            return Tile("", dims, frozenset(buffer.parts), operand=raw)
+        name = self.assign(value, f"tl.load({where}{extra}).to(tl.float32)")
+        with self.kernel.block(f"for part in range(1, {buffer.count}):"):
             self.kernel.line(f"{name} += tl.load({where} + part * {step}{extra})")
         return Tile(name, dims)
 

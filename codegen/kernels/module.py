@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.codegen.kernels import scan, tree
+from maskdsl.codegen.kernels import band, scan, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
@@ -30,11 +30,13 @@ ELEMENTS = 2048
 class Module:
     """Kernels of one direction, and the lines of its host function."""
 
-    def __init__(self, direction: str, plan: Stages, tiling: Tiling, shapes: Mapping[str, tree.Shape]) -> None:
+    def __init__(
+        self, direction: str, plan: Stages, tiling: Tiling, shapes: Mapping[str, tree.Shape], gradient: str | None = None
+    ) -> None:
         self.direction, self.plan, self.tiling = direction, plan, tiling
         self.program = plan.program
         self.types = plan.program.types
-        self.buffers = Buffers(plan.program, tiling)
+        self.buffers = Buffers(plan.program, tiling, gradient)
         self.shapes = shapes
         self.kernels: list[Kernel] = []
         self.host: list[str] = []
@@ -129,8 +131,11 @@ class Module:
         names = {value: name for name, value in self.program.outputs}
         outputs = [Output(self._tensor(names[v]), v) for v in stage.values if v in names and v not in self.buffers.kept]
         stored = [v for v in stage.values if v not in names or self._loaded_later(v, stage)]
-        for instruction in self._adjoint_walks(stage):
-            self._leave(instruction)
+        for instruction in self._adjoints(stage):
+            if isinstance(instruction.op, ops.WalkAdjoint):
+                self._leave(instruction)
+            elif isinstance(instruction.op, ops.BandAdjoint):
+                self._leave_shares(instruction, instruction.op)
         for value in stage.values:
             if value in names:
                 self.tensors[names[value]] = self._tensor(names[value])
@@ -162,7 +167,7 @@ class Module:
         sizes = {"B": "B", "T": "at.T", "H": "H", "L": "at.L", "K": str(self.tiling.key), "V": str(self.tiling.width)}
         shape = ", ".join(sizes[a] if a in sizes else f"H // {a[2:]}" for a in axes)
         if parts:
-            made = f"at.float({self.buffers.count(parts)}, {shape})"
+            made = f"at.{'float' if len(axes) == 3 else 'state'}({self.buffers.count(parts)}, {shape})"
         elif self.direction == "forward":
             made = f"at.output({shape})"
         else:
@@ -174,9 +179,10 @@ class Module:
         later = self.plan.stages[self.plan.stages.index(stage) + 1 :]
         return any(value in each.available for each in later) and value not in self.buffers.kept
 
-    def _adjoint_walks(self, stage: Stage) -> list[Instruction]:
+    def _adjoints(self, stage: Stage) -> list[Instruction]:
+        """What follows the phase of a stage, and may need of it what is no value."""
         graph = [each.instruction for each in self.plan.stages if each.kind == "graph" and each.phase == stage.phase]
-        return [i for i in graph if i is not None and isinstance(i.op, ops.WalkAdjoint)]
+        return [i for i in graph if i is not None]
 
     def _leave(self, instruction: Instruction) -> None:
         """The memory in which the adjoint of a walk leaves shares and reach of every read."""
@@ -190,12 +196,20 @@ class Module:
         self.host.append(self.buffers.allocation(shares).replace("at.float", "at.zeros"))
         self.host.append(self.buffers.allocation(reach))
 
+    def _leave_shares(self, instruction: Instruction, op: ops.BandAdjoint) -> None:
+        """The memory in which the adjoint of a band leaves the share of every pair of chunks."""
+        value = instruction.results[1]
+        parts = ("V",) if self.tiling.parts > 1 else ()
+        changes = {"rows": f"N * {op.lags}", "parts": parts, "count": self.tiling.parts}
+        self.host.append(self.buffers.allocation(self._beside(value, "shares", self.buffers.keep(value), **changes)))
+
     def _graph(self, stage: Stage, instruction: Instruction) -> None:
         writers: Mapping[type, Callable[[Stage, Instruction], None]] = {
             ops.Scan: self._scan,
             ops.Tree: self._tree,
             ops.WalkAdjoint: self._gather,
             ops.TreeAdjoint: self._descend,
+            ops.BandAdjoint: self._passed,
         }
         writers[type(instruction.op)](stage, instruction)
 
@@ -279,6 +293,16 @@ class Module:
         kernel = self._kernel("leaves", "The gradient of each chunk's log decay.", order)
         kernel.programs = "B * H * N"
         tree.leaves(self._emit(kernel, stage), instruction, shape, shares)
+        kernel.warps = 1
+        self.host.append(kernel.launch())
+
+    def _passed(self, stage: Stage, instruction: Instruction) -> None:
+        value = instruction.results[1]
+        self.host.append(self.buffers.allocation(self.buffers.kept[value]))
+        order = (("n", "N"), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order)
+        kernel.programs = "B * H * N"
+        band.passed(self._emit(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
         kernel.warps = 1
         self.host.append(kernel.launch())
 

@@ -25,11 +25,17 @@ from maskdsl.schedule.unsupported import Unsupported
 BANDWIDTH = 3e12
 """Bytes a second that streaming kernels reach."""
 
-DOTS = 3e14
-"""Floating-point operations a second of matrix products on small tiles."""
+DOTS = 1e14
+"""Floating-point operations a second of matrix products on small tiles, with all that goes on around them."""
 
-ELEMENTWISE = 1e13
+ELEMENTWISE = 2e12
 """The same outside matrix products."""
+
+KERNEL = 10**12
+"""The price of one more kernel: a value that has none to make it is computed again, unless it must not be."""
+
+OPERATIONS = 10
+"""Operations a pair of positions that telling levels or spans takes."""
 
 Kind = Literal["chunks", "graph"]
 
@@ -40,10 +46,22 @@ IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
     ops.WalkAdjoint: (1, 2),
     ops.BandAdjoint: (1,),
 }
-"""Operations between chunks, and which of their results are made for all chunks at once."""
+"""Operations between chunks, and which of their results are made for all chunks at once.
+
+The adjoint of a band makes its one of what the kernel over chunks leaves in memory beside the other results.
+"""
 
 BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint)
 """Operations whose other results a kernel makes chunk by chunk, by a loop over blocks or chunks: never done twice."""
+
+ADJOINT = (ops.WalkAdjoint, ops.BandAdjoint)
+"""Those of the backward pass."""
+
+LOOKING = (ops.Band, ops.BandAdjoint, ops.Shift)
+"""Operations of one chunk that read values of others: what is much work to make waits for them in memory."""
+
+HEAVY = (*BETWEEN, ops.Dot, ops.DecayDot, ops.DecayDotAdjoint)
+"""Operations that a kernel does for its own chunk only."""
 
 SUPPORTED = (
     *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
@@ -83,12 +101,12 @@ class Stages:
     host: Program
 
 
-def stages(program: Program, sizes: Mapping[str, int]) -> Stages:
-    """Divide a program; raises Unsupported where it holds operations that no kernel is printed for."""
+def stages(program: Program, sizes: Mapping[str, int], gradient: str | None = None) -> Stages:
+    """Divide a program, which loads `gradient` if it is a backward one; raises Unsupported where it holds operations that no kernel is printed for."""
     for instruction in program.instructions:
         if not isinstance(instruction.op, SUPPORTED) or getattr(instruction.op, "steps", 1) > 1:
             raise Unsupported(f"'{program.name}' has a path whose steps do not commute.")
-    return _Division(program, sizes).result()
+    return _Division(program, sizes, linear(program, gradient)).result()
 
 
 def common_size(program: Program) -> int:
@@ -99,14 +117,26 @@ def common_size(program: Program) -> int:
     return found.pop() if found else 64
 
 
+def linear(program: Program, gradient: str | None) -> frozenset[str]:
+    """The values that are linear in the gradient of the output, so that rounding them costs no digits elsewhere."""
+    found: set[str] = set()
+    for instruction in program.instructions:
+        given = isinstance(instruction.op, ops.Load) and instruction.op.name == gradient
+        if given or found & set(instruction.operands):
+            found |= set(instruction.results)
+    return frozenset(found)
+
+
 class _Division:
-    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+    def __init__(self, program: Program, sizes: Mapping[str, int], gradients: frozenset[str]) -> None:
+        self.gradients = gradients
         self.program, self.sizes, self.types = program, sizes, program.types
         self.size = common_size(program)
         self.maker = {r: i for i in program.instructions for r in i.results}
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
         self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
         self.host = self._on_host()
+        self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self.phases = self._phases()
         self.memory = {
             i.results[n] for i in program.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
@@ -116,15 +146,25 @@ class _Division:
         wanted: dict[int, list[str]] = {}
         for value in self._sinks():
             wanted.setdefault(self.phases[value], []).append(value)
-        graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY]
+        for instruction in self.program.instructions:
+            if isinstance(instruction.op, ADJOINT):
+                wanted.setdefault(self._phase_of(instruction) - 1, [])
+        graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY and self._wanted(i)]
         made: list[Stage] = []
         for phase in range(max([*wanted, *(self._phase_of(i) for i in graph)], default=0), -1, -1):
             for instruction in reversed(graph):
                 if self._phase_of(instruction) == phase:
-                    made.append(self._stage("graph", phase, instruction.operands, wanted, instruction))
-            if phase in wanted:
+                    left = isinstance(instruction.op, ops.BandAdjoint)
+                    operands = () if left else instruction.operands
+                    made.append(self._stage("graph", phase, operands, wanted, instruction))
+            if wanted.get(phase):
                 made.append(self._stage("chunks", phase, tuple(dict.fromkeys(wanted[phase])), wanted))
         return Stages(self.program, self.size, tuple(reversed(made)), self.totals, self._host_program())
+
+    def _wanted(self, instruction: Instruction) -> bool:
+        """Whether something uses what an operation between chunks makes for all of them."""
+        used = {x for i in self.program.instructions for x in i.operands} | {v for _, v in self.program.outputs}
+        return any(instruction.results[n] in used for n in IN_MEMORY[type(instruction.op)])
 
     def _stage(
         self,
@@ -190,15 +230,34 @@ class _Division:
         instruction = self.maker[value]
         if isinstance(instruction.op, BETWEEN):
             return {}
-        rate = DOTS if isinstance(instruction.op, ops.Dot | ops.DecayDot | ops.DecayDotAdjoint) else ELEMENTWISE
-        return {"capacity": 1 + round(1e12 * flops(instruction, self.types, self.sizes) / rate)}
+        if isinstance(instruction.op, ops.Dot | ops.DecayDot | ops.DecayDotAdjoint):
+            time = flops(instruction, self.types, self.sizes) / DOTS
+        elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
+            pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
+            time = OPERATIONS * pairs / ELEMENTWISE
+        elif isinstance(instruction.op, ops.Map):
+            # what varies along fewer axes than the result costs next to nothing
+            wide = [x for x in instruction.operands if self._axes(x) == self._axes(value)]
+            time = len(wide) * elements(self.types[value], self.sizes) / ELEMENTWISE
+        else:
+            time = flops(instruction, self.types, self.sizes) / ELEMENTWISE
+        return {"capacity": 1 + round(1e12 * time)}
 
     def _store(self, value: str, wanted: Mapping[int, list[str]]) -> int:
         """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel."""
         if value in wanted.get(self.phases[value], ()):
             return 1
-        extra = 0 if self.phases[value] in wanted else 10**12
-        return extra + 1 + round(1e12 * 8 * elements(self.types[value], self.sizes) / BANDWIDTH)
+        extra = 0 if self.phases[value] in wanted else KERNEL
+        return extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)
+
+    def _axes(self, value: str) -> int:
+        return sum(axis != "1" for axis in self.types[value])
+
+    def _bytes(self, value: str) -> int:
+        """Bytes of a value in memory, where tiles of gradients are kept in half precision."""
+        types = self.types[value]
+        half = value in self.gradients and len(types) == 5 and "1" not in types
+        return (2 if half else 4) * elements(types, self.sizes)
 
     def _sinks(self) -> list[str]:
         large = [value for _, value in self.program.outputs if "T" in self.types[value]]
@@ -222,11 +281,20 @@ class _Division:
             after = IN_MEMORY.get(type(instruction.op), ())
             for n, result in enumerate(instruction.results):
                 phases[result] = phase + (n in after)
+                self._worked[result] = max((self._worked[x] for x in instruction.operands), default=-1)
+                if isinstance(instruction.op, HEAVY) and n not in after:
+                    self._worked[result] = phases[result]
         return phases
 
     def _phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
+        """The phase in which an instruction is done.
+
+        The adjoint of a loop between chunks waits for all that needs none: two kernels, each of fewer registers.
+        """
         known = self.phases if phases is None else phases
-        return max((known[x] for x in instruction.operands), default=0)
+        looking = isinstance(instruction.op, LOOKING)
+        ready = max((known[x] + (looking and self._worked[x] == known[x]) for x in instruction.operands), default=0)
+        return ready + isinstance(instruction.op, ADJOINT)
 
     def _host_program(self) -> Program:
         """The instructions behind the totals, which it loads, and what they need of small inputs."""
