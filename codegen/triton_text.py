@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -22,7 +23,8 @@ from maskdsl.schedule.unshare import unshare
 from maskdsl.schedule.unsupported import SharedSum
 from maskdsl.spec import Spec
 
-IMPORTS = """import math
+IMPORTS = """import dataclasses
+import math
 
 import torch
 import triton
@@ -57,9 +59,9 @@ def _module(spec: Spec, configuration: Configuration, forward: Program, tiling: 
     sizes = _typical(configuration)
     shapes = _shapes(joint, tiling)
     gradient = gradient_name(forward, "o")
-    first = Module("forward", stages(forward, sizes), tiling, shapes)
+    first = Module("forward", stages(forward, sizes), _held(tiling, "forward"), shapes)
     first.write()
-    second = Module("backward", stages(backward, sizes, gradient), tiling, shapes, gradient)
+    second = Module("backward", stages(backward, sizes, gradient), _held(tiling, "backward"), shapes, gradient)
     second.write()
     stored = _stored(first, second, kept)
     inputs = [i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)]
@@ -99,13 +101,22 @@ def _stored(first: Module, second: Module, kept: list[str]) -> dict[str, str]:
     return {name: source for name, source in pairs.items() if f"{name}_ptr" in needed}
 
 
+HEADS = {"forward": 1, "backward": 4}
+"""The most heads that share keys and that a program does one after the other. In the forward pass the product of
+queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
+
+
+def _held(tiling: Tiling, direction: str) -> Tiling:
+    """The tiling for one direction; `heads` is at first the number of heads that share all keys."""
+    return dataclasses.replace(tiling, heads=max(h for h in range(1, HEADS[direction] + 1) if tiling.heads % h == 0))
+
+
 def _tiling(program: Program, configuration: Configuration) -> Tiling:
     ratios = [ratio for _, ratio in configuration.ratios]
     together = math.gcd(*ratios) if ratios else 1
-    heads = max(h for h in (1, 2, 3, 4) if together % h == 0)
     width = configuration.V
     value = min(padded(width), 128 if padded(configuration.K) <= 128 else 64)
-    return Tiling(common_size(program), configuration.K, width, value, configuration.levels, heads, configuration.mode)
+    return Tiling(common_size(program), configuration.K, width, value, configuration.levels, together, configuration.mode)
 
 
 def _typical(configuration: Configuration) -> dict[str, int]:

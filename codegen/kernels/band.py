@@ -42,19 +42,18 @@ def _looking_back(emit: Evaluator, instruction: Instruction, place: Place) -> No
     shares = emit.buffers.kept.get(f"{d_operator}.shares")
     line, parts = emit.kernel.line, frozenset({"V"} if emit.tiling.parts > 1 else ())
     with lags.before(place) as other:
-        decay = lags.decay
-        line(f"pulled = {emit.value(queries, place).name} * {decay}")
+        pulled = emit.assign("far", f"{emit.value(queries, place).name} * {lags.decay}")
         keys = emit.operand(pushed, other)
-        line(f"met = {emit.dot(emit.operand(gradient, place), f'tl.trans({emit.operand(v, other)})')}")
+        met = emit.dot(emit.operand(gradient, place), f"tl.trans({emit.operand(v, other)})")
+        met = emit.assign("met", lags.near(met))
         if d_lam:
-            scores = emit.dot(lags.operand("pulled"), f"tl.trans({keys})")
-            line(f"owed = {lags.near(f'met * {scores}')}")
-            line(f"{d_weights} += {lags.weights_adjoint('owed', place, other)}")
-        line(f"found = {emit.dot(lags.operand(lags.weighted('met', place, other)), keys)}")
-        line(f"{out} += found * {decay}")
+            scores = emit.dot(lags.operand(pulled), f"tl.trans({keys})")
+            line(f"{d_weights} += {lags.weights_adjoint(f'{met} * {scores}', place, other)}")
+        found = emit.assign("found", emit.dot(lags.operand(lags.weighted(met, place, other)), keys))
+        line(f"{out} += {found} * {lags.decay}")
         if shares is not None:
-            share = "tl.sum(found * pulled, 0)" if lags.diagonal else "tl.sum(tl.sum(found * pulled, 1), 0)"
-            line(f"tl.store({lags.share_at(shares)}, {share})")
+            share = f"tl.sum({found} * {pulled}, 0)"
+            line(f"tl.store({lags.share_at(shares)}, {share if lags.diagonal else f'tl.sum({share}, 0)'})")
     place.tiles[d_queries] = Tile(out, emit.dims(d_queries), parts)
     if d_lam:
         place.tiles[d_lam] = Tile(d_weights, emit.dims(d_lam), parts)
@@ -69,14 +68,12 @@ def _looking_ahead(emit: Evaluator, instruction: Instruction, place: Place) -> N
     values = emit.assign(d_v, emit.zeros(emit.dims(d_v)))
     line = emit.kernel.line
     with lags.after(place) as other:
-        line(f"pulled = {lags.operand(f'{emit.value(queries, other).name} * {lags.decay}')}")
+        pulled = emit.assign("far", lags.operand(f"{emit.value(queries, other).name} * {lags.decay}"))
         d = emit.operand(gradient, other)
-        met = emit.dot(d, f"tl.trans({emit.operand(v, place)})")
-        line(f"met = {lags.operand(lags.weighted(met, other, place))}")
-        line(f"{keys} += {emit.dot('tl.trans(met)', 'pulled')}")
-        scores = emit.dot("pulled", f"tl.trans({emit.operand(pushed, place)})")
-        line(f"scores = {lags.operand(lags.weighted(scores, other, place))}")
-        line(f"{values} += {emit.dot('tl.trans(scores)', d)}")
+        met = lags.weighted(emit.dot(d, f"tl.trans({emit.operand(v, place)})"), other, place)
+        line(f"{keys} += {emit.dot(f'tl.trans({lags.operand(met)})', pulled)}")
+        scores = lags.weighted(emit.dot(pulled, f"tl.trans({emit.operand(pushed, place)})"), other, place)
+        line(f"{values} += {emit.dot(f'tl.trans({lags.operand(scores)})', d)}")
     parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
     place.tiles[d_pushed] = Tile(keys, emit.dims(d_pushed), parts)
     place.tiles[d_v] = Tile(values, emit.dims(d_v))
@@ -95,7 +92,7 @@ class _Lags:
     @property
     def decay(self) -> str:
         """The decays between, beside queries [C, K]."""
-        return f"tl.exp({self.log})[None, :]" if self.diagonal else f"tl.exp({self.log})"
+        return f"tiles.exp({self.log})[None, :]" if self.diagonal else f"tiles.exp({self.log})"
 
     def evaluate(self, place: Place, *values: str) -> None:
         """Make what every lag needs of the chunk itself before the loop."""

@@ -26,6 +26,10 @@ def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
             band_adjoint(emit, instruction, place)
 
 
+STAGES = 3
+"""How many blocks of a walk are on their way at once."""
+
+
 class _Reads:
     """The blocks that a chunk reads, as a loop; inside it `state` is a block's, `log` the decays up to the queries."""
 
@@ -34,7 +38,7 @@ class _Reads:
         self.shape = shape_of(op.base, op.admissibility, emit.tiling.chunk)
         self.blocks = Blocks(emit, self.shape, operators, states)
         self.end, self.p, self.log, self.state = (emit.kernel.fresh(x) for x in ("end", "p", "log", "state"))
-        self.level = f"{self.p} + {self.shape.nearest}"
+        self.level = f"({self.p} + {self.shape.nearest})"
 
     @contextmanager
     def loop(self, place: Place) -> Iterator[None]:
@@ -43,7 +47,8 @@ class _Reads:
         line(f"{self.end} = {place.chunk} - {int(self.shape.strong)}")
         line(f"{self.p} = 0")
         line(f"{self.log} = {self.blocks.no_log}")
-        with self.kernel.block(f"while {self.end} > 0:"):
+        count = f"walks.reads({place.chunk}, {constants})"
+        with self.kernel.block(f"for _ in tl.range(0, {count}, num_stages={STAGES}):"):
             line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             line(f"{self.state} = tl.load({self.blocks.state_at(self.blocks.states, 'row')})")
@@ -74,7 +79,7 @@ def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     queries, operators, states, lam = instruction.operands
     (result,) = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
-    weights = emit.value(lam, place).name
+    emit.prepare(place)
     diagonal, log, rows = reads.blocks.diagonal, reads.log, None
     if diagonal:
         r = emit.value(queries, place).name
@@ -83,12 +88,12 @@ def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
         r, rows = emit.plain(queries, place), place.tiles[queries].rows
     out = emit.assign(result, emit.zeros(emit.dims(result)))
     with reads.loop(place):
-        factor = f"tiles.level_column({weights}, {reads.level})"
+        factor = emit.column(lam, place, reads.level)
         if diagonal:
-            pulled = f"({r} * tl.exp({log})[None, :]).to({emit.tiling.operand})"
+            pulled = f"({r} * tiles.exp({log})[None, :]).to({emit.tiling.operand})"
             emit.kernel.line(f"{out} += {factor}[:, None] * {emit.dot(pulled, reads.state)}")
         else:
-            emit.kernel.line(f"{out} += ({factor} * tl.exp({log}))[:, None] * {emit.dot(r, reads.state)}")
+            emit.kernel.line(f"{out} += ({factor} * tiles.exp({log}))[:, None] * {emit.dot(r, reads.state)}")
     place.tiles[result] = Tile(out, emit.dims(result), rows=rows)
 
 
@@ -98,27 +103,28 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     gradient, queries, operators, states, lam = instruction.operands
     d_queries, d_operators, _, d_lam = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
-    weights = emit.value(lam, place).name
+    emit.prepare(place)
     line, diagonal, log = emit.kernel.line, reads.blocks.diagonal, reads.log
     if diagonal:
         r, operand = emit.value(queries, place).name, emit.operand(gradient, place)
     else:
         r, d = emit.plain(queries, place), emit.value(gradient, place).name
         rows = place.tiles[queries].rows
-    out = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
+    target = None if diagonal else emit.target(d_queries, place)
+    out, scaled = target or (emit.assign(d_queries, emit.zeros(emit.dims(d_queries))), "")
     d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
     with reads.loop(place):
-        line(f"weight = tiles.level_column({weights}, {reads.level})")
+        line(f"weight = {emit.column(lam, place, reads.level)}")
         if diagonal:
-            line(f"found = {emit.dot(operand, f'tl.trans({reads.state})')} * tl.exp({log})[None, :]")
+            line(f"found = {emit.dot(operand, f'tl.trans({reads.state})')} * tiles.exp({log})[None, :]")
             line(f"product = found * {r}")
             line("column = tl.sum(product, 1)")
             line(f"{out} += weight[:, None] * found")
             share = "tl.sum(weight[:, None] * product, 0)"
         else:
             # through what was read, [C, V], rather than through its gradient, [C, K]
-            line(f"column = tl.sum({emit.dot(r, reads.state)} * {d}, 1) * tl.exp({log}){f' * {rows}' if rows else ''}")
-            line(f"weighed = ((weight * tl.exp({log}))[:, None] * {d}).to({emit.tiling.operand})")
+            line(f"column = tl.sum({emit.dot(r, reads.state)} * {d}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}")
+            line(f"weighed = ((weight * tiles.exp({log}){scaled})[:, None] * {d}).to({emit.tiling.operand})")
             line(f"{out} += {emit.dot('weighed', f'tl.trans({reads.state})')}")
             share = "tl.sum(weight * column, 0)"
         line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import keyword
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from maskdsl.schedule.stages import linear
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.evaluate import Tile
+
+CLAIMED = re.compile(r"(t|in|start)_.*|.*_(ptr|b|t|h|rows|part|out|after|shares|reach)")
+"""Names that generated text makes of others: positions of a chunk, strides and parts of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Buffers:
         self.names: dict[str, str] = {}
         for value in self.types:
             name = value
-            while name in RESERVED or keyword.iskeyword(name) or name in self.names.values():
+            while name in RESERVED or CLAIMED.fullmatch(name) or keyword.iskeyword(name) or name in self.names.values():
                 name += "_"
             self.names[value] = name
         self.kept: dict[str, Buffer] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 
 from maskdsl.chunk import axes as ax
@@ -26,6 +27,7 @@ class ChunksKernel:
         self.emit, self.outputs, self.stored = emit, tuple(outputs), tuple(stored)
         self.place = Place("n")
         self.sums: dict[str, str] = {}
+        self.uses: Counter[str] = Counter()
         self.parts: dict[str, tuple[str, ...]] = {}
         """The parts of the sums that outputs turned out to be."""
 
@@ -41,6 +43,7 @@ class ChunksKernel:
             return
         needed = self._needed(wanted)
         after = self._after(needed)
+        self.uses = self._uses(needed, wanted)
         emit.head = "h0"
         for value in needed:
             if self._shared(value) and value not in after and self._used_by_heads(value, needed, after):
@@ -58,20 +61,54 @@ class ChunksKernel:
         emit, kernel, heads = self.emit, self.emit.kernel, self.emit.tiling.heads
         before = dict(self.place.tiles)
         parts: dict[str, frozenset[str]] = {}
+        inner = {value: self._inner(emit.maker[value].operands[0]) for value in sums}
+        for value, (tile, scaling) in inner.items():
+            if isinstance(emit.maker[tile].op, ops.WalkAdjoint):
+                emit.targets[tile] = self.sums[value], scaling
         with kernel.block(f"for h in range(h0, h0 + {heads}):"):
             emit.head = "h"
             for value in wanted:
                 if not self._of_group(value):
                     self._write(value)
             for value in sums:
-                (operand,) = emit.maker[value].operands
-                tile = emit.value(operand, self.place)
-                kernel.line(f"{self.sums[value]} += {tile.name}")
-                parts[value] = tile.parts
+                tile, scaling = inner[value]
+                if tile in emit.targets:
+                    parts[value] = emit.tile(tile, self.place).parts
+                elif isinstance(emit.maker[tile].op, ops.Dot) and self._inside(tile):
+                    parts[value] = emit.add_dot(self.sums[value], tile, scaling, self.place)
+                else:
+                    added = emit.value(emit.maker[value].operands[0], self.place)
+                    kernel.line(f"{self.sums[value]} += {added.name}")
+                    parts[value] = added.parts
         self.place.tiles = before
+        self.place.scaled = {}
         for value in sums:
             ratio = emit.maker[value].op.ratio  # type: ignore[attr-defined]
             self.place.tiles[value] = Tile(self.sums[value], emit.dims(value), parts[value] | {f"H/{ratio}"})
+
+    def _inner(self, value: str) -> tuple[str, tuple[str, ...]]:
+        """What a summand is but for factors of its rows, and the values on the way that scale it.
+
+        It is the summand itself unless the tile inside is one that a product can be added to where it is made, and
+        nothing else uses it.
+        """
+        emit, scaling, current = self.emit, [], value
+        while current not in emit.available and self.uses[current] == 1:
+            unscaled = emit.unscaled(emit.maker[current])
+            if unscaled is None:
+                break
+            scaling.append(current)
+            current = unscaled
+        return (current, tuple(scaling)) if self._inside(current) else (value, ())
+
+    def _inside(self, value: str) -> bool:
+        """Whether a value is a sum of products, used once, that can go straight into a sum over heads."""
+        emit, maker = self.emit, self.emit.maker[value]
+        if value in emit.available or self.uses[value] != 1 or value in self.place.tiles:
+            return False
+        if isinstance(maker.op, ops.WalkAdjoint):
+            return emit.types[maker.operands[2]][-2] != "K"
+        return isinstance(maker.op, ops.Dot) and not maker.op.transpose_x and emit.dims(value)[1][1] != "C"
 
     def _needed(self, wanted: Iterable[str]) -> list[str]:
         """All values that the kernel makes or loads, in the program's order."""
@@ -84,6 +121,11 @@ class ChunksKernel:
             if value not in emit.available:
                 pending.extend(emit.maker[value].operands)
         return [r for i in emit.program.instructions for r in i.results if r in seen]
+
+    def _uses(self, needed: list[str], wanted: Iterable[str]) -> Counter[str]:
+        """How many instructions, and stores, of the kernel use a value."""
+        makers = {self.emit.maker[v].results: self.emit.maker[v] for v in needed if v not in self.emit.available}
+        return Counter([*(x for i in makers.values() for x in i.operands), *wanted])
 
     def _after(self, needed: list[str]) -> set[str]:
         """What depends on sums over heads."""

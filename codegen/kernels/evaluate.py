@@ -17,7 +17,7 @@ from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, dims_of, head_axis, tile_axes
 from maskdsl.scalar.printers import to_triton
 from maskdsl.scalar.symbols import symbol
-from maskdsl.schedule.unsupported import Unsupported
+from maskdsl.schedule.unsupported import SharedSum
 
 Parts = frozenset[str]
 """Over what a tile is only a part of a sum: "V" over programs for other columns of V, "H/r" over groups of heads."""
@@ -46,9 +46,13 @@ class Tile:
 
 @dataclass
 class Place:
-    """Where values are made: a chunk, by the name of its number, and the tiles that exist there."""
+    """Where values are made: a chunk, by the name of its number, and the tiles that exist there.
+
+    `beside` tells that the chunk may lie before the first one or after the last.
+    """
 
     chunk: str
+    beside: bool = False
     tiles: dict[str, Tile] = field(default_factory=dict)
     scaled: dict[str, str] = field(default_factory=dict)
     ready: bool = False
@@ -77,8 +81,26 @@ class Evaluator:
         self.available = frozenset(available)
         self.between: Callable[[Evaluator, Instruction, Place], None] | None = None
         self.head = "h"
+        self.sums_over_programs = self._shared_sums()
+        self.targets: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Tiles that are only ever added to a sum over heads: the name of the sum, and the values, from the summed one
+        inwards, that scale the tile's rows on the way."""
         self.own_parts = False
         """Whether the programs of the kernel are divided like those that leave parts of sums."""
+
+    def _shared_sums(self) -> frozenset[str]:
+        """The values that one program may have only a part of: sums over V or over heads, and what follows from them."""
+        found: set[str] = set()
+        for instruction in self.program.instructions:
+            op, x = instruction.op, instruction.operands
+            over_v = self.tiling.parts > 1 and (
+                (isinstance(op, ops.Dot) and tile_axes(self.types[x[0]])[0 if op.transpose_x else 1] == "V")
+                or (isinstance(op, ops.Sum) and "V" in {self.types[x[0]][dim] for dim in op.dims})
+                or isinstance(op, ops.WalkAdjoint | ops.BandAdjoint)
+            )
+            if over_v or isinstance(op, ops.GroupSum) or found & set(x):
+                found |= set(instruction.results)
+        return frozenset(found)
 
     # -- what is asked for
 
@@ -148,6 +170,18 @@ class Evaluator:
         """The shape of a tile, as text."""
         return "(" + "".join(f"{self.tiling.extent(letter)}, " for _, letter in dims).rstrip(" ") + ")"
 
+    def column(self, weights: str, place: Place, level: str) -> str:
+        """The weights of one level, which are loaded alone where they are an input."""
+        maker = self.maker[weights]
+        while isinstance(maker.op, ops.Chunk | ops.Repeat):
+            maker = self.maker[maker.operands[0]]
+        if not isinstance(maker.op, ops.Load) or len(maker.types[0]) != 4 or at_chunk_level(maker.types[0]):
+            return f"tiles.level_column({self.value(weights, place).name}, {level})"
+        (value,) = maker.results
+        base, steps = self._token(value, place)
+        # a level that is read exists: a call with fewer is refused
+        return f"tl.load({base} + {steps[0]} + {level}, mask={place.inside}, other=0.0).to(tl.float32)"
+
     def zeros(self, dims: Dims) -> str:
         """A tile of zeros."""
         return f"tl.zeros({self.shape(dims)}, tl.float32)" if dims else "0.0"
@@ -170,7 +204,7 @@ class Evaluator:
         self.kernel.line(f"{rows} = {place.chunk} * {size} + c")
         self.kernel.line(f"start_{place.chunk} = tl.cast({place.chunk}, tl.int64) * {size}")
         bounds = [f"({rows} < {self.kernel.size('T')})"]
-        if place.chunk != "n":
+        if place.beside:
             bounds.insert(0, f"({rows} >= 0)")
         if self.tiling.extent("C") != size:
             bounds.append(f"(c < {size})")
@@ -242,31 +276,35 @@ class Evaluator:
                 self.assign(f"{name}_in", f"tl.load({text}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"),
                 dims,
             )
-        varying = axes[-1] not in ("K", "V")
+        base, steps = self._token(value, place)
+        text = f"tl.load({base} + {self.offsets(dims, steps)}, mask={self.masks(dims, place)}, other=0.0)"
+        return Tile("", dims, operand=self.assign(f"{name}_in", text))
+
+    def _token(self, value: str, place: Place) -> tuple[str, dict[int, str]]:
+        """The address of the first entry of an input's tile, and the steps along its axes.
+
+        One offset in 64 bits leads to the tile, and 32 bits are enough inside it.
+        """
+        name, axes, kernel = self.buffers.name(value), self.types[value], self.kernel
+        pointer, head, varying = kernel.pointer(name), self.head_of(axes), axes[-1] not in ("K", "V")
         kernel.parameter(f"{name}_b", f"{name}.stride(0)", varying=varying)
         kernel.parameter(f"{name}_t", f"{name}.stride(1)", varying=varying)
-        stride = ""
-        if len(axes) == 4:
-            kernel.parameter(f"{name}_h", f"{name}.stride(2)", varying=varying)
-            stride = f" * {name}_h"
-        self.prepare(place)
-        # one offset in 64 bits for the tile, and 32 bits inside it
         steps = {0: f"c * {name}_t"}
         if len(axes) == 4:
+            head = f"{head} * {kernel.parameter(f'{name}_h', f'{name}.stride(2)', varying=varying)}"
             steps[1] = self.lane(axes[3])
-        base = f"{pointer} + (b * {name}_b + {head}{stride} + start_{place.chunk} * {name}_t)"
-        text = f"tl.load({base} + {self.offsets(dims, steps)}, mask={self.masks(dims, place)}, other=0.0)"
-        raw = self.assign(f"{name}_in", text)
-        return Tile("", dims, operand=raw)
+        self.prepare(place)
+        return f"{pointer} + (b * {name}_b + {head} + start_{place.chunk} * {name}_t)", steps
 
     def _stored(self, value: str, place: Place) -> Tile:
         """A value that an earlier kernel has left in memory."""
         dims = self.dims(value)
         where = self.buffers.base(self.kernel, value, place.chunk, self.head_of(self.types[value])) + self.inner(dims)
         extra = ""
-        if place.chunk != "n":
-            kept = f"({place.chunk} >= 0) & ({place.chunk} < {self.kernel.size('N')})"
-            extra = f", mask={kept}, other=0.0"
+        if place.beside:
+            # a mask of as many entries as the tile has rows
+            chunk = f"({place.chunk} + 0 * {self.lane(dims[0][1])}){'[:, None]' * (len(dims) == 2)}" if dims else place.chunk
+            extra = f", mask=({chunk} >= 0) & ({chunk} < {self.kernel.size('N')}), other=0.0"
         buffer = self.buffers.kept[value]
         if buffer.count == 1:
             return Tile("", dims, operand=self.assign(value, f"tl.load({where}{extra})"))
@@ -306,7 +344,7 @@ class Evaluator:
                 if other is None:
                     name = self.kernel.fresh(f"{place.chunk}_{'before' if by > 0 else 'after'}")
                     self.kernel.line(f"{name} = {place.chunk} - {by}" if by > 0 else f"{name} = {place.chunk} + {-by}")
-                    other = place.shifted[by] = Place(name)
+                    other = place.shifted[by] = Place(name, beside=True)
                 place.tiles[result] = self.value(x[0], other)
             case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint():
                 assert self.between is not None
@@ -328,9 +366,9 @@ class Evaluator:
             return self._dot(op, instruction, place)
         dims = self.dims(result)
         if isinstance(op, ops.Constant):
-            number = repr(float(self._sized(op.expr)))
-            text = f"tl.full({self.shape(dims)}, {number}, tl.float32)" if dims else f"tl.full((), {number}, tl.float32)"
-            dirty = "" if float(self._sized(op.expr)) == 0 else "CKVL"
+            expr, names = self._numbers(op.expr)
+            text = f"tl.full({self.shape(dims) if dims else '()'}, {to_triton(expr, names)}, tl.float32)"
+            dirty = "" if expr == 0 else "CKVL"
             return Tile(self.clean(result, text, dims, place, dirty), dims)
         if isinstance(op, ops.Sum):
             return self._sum(op, instruction, place)
@@ -359,59 +397,94 @@ class Evaluator:
                 return Tile(self.assign(result, f"tiles.near({x.name}, {width})"), dims, x.parts)
         raise TypeError(f"{op} has no tile")
 
-    def _sized(self, expr: sympy.Expr) -> sympy.Expr:
-        """An expression with the sizes put in that the text knows."""
+    def _numbers(self, expr: sympy.Expr) -> tuple[sympy.Expr, dict[str, str]]:
+        """An expression with the sizes put in that the text knows, and the names of those that a call brings."""
         known = {"K": self.tiling.key, "V": self.tiling.width}
-        return expr.subs({s: known[s.name] for s in expr.free_symbols if s.name in known})
+        expr = expr.subs({s: known[s.name] for s in expr.free_symbols if s.name in known})
+        given = {s: symbol(f"{s.name}_size") for s in expr.free_symbols if s.name in ("B", "T", "H", "L")}
+        names = {made.name: f"({self.kernel.size(s.name)} * 1.0)" for s, made in given.items()}
+        return expr.xreplace(given), names
 
     def _map(self, expr: sympy.Expr, instruction: Instruction, place: Place) -> Tile:
         result, dims = instruction.results[0], self.dims(instruction.results[0])
-        expr = self._sized(expr)
-        if len(dims) == 2 and dims[0][1] == "C" and dims[1][1] != "C":
-            factored = self._factored(expr, instruction, place, dims)
-            if factored:
-                return factored
+        factored = self._factored(instruction, place)
+        if factored:
+            return factored
+        expr, sizes = self._numbers(expr)
         x = [self.value(operand, place) for operand in instruction.operands]
-        names = {f"x{i}": tile.among(dims) for i, tile in enumerate(x)}
-        runtime = {}
-        for each in expr.free_symbols:
-            if each.name in ("B", "T", "H", "L"):
-                runtime[each] = symbol(f"{each.name}_size")
-                names[f"{each.name}_size"] = f"({self.kernel.size(each.name)} * 1.0)"
-        expr = expr.xreplace(runtime)
+        names = sizes | {f"x{i}": tile.among(dims) for i, tile in enumerate(x)}
         parts = frozenset[str]().union(*(tile.parts for tile in x))
         dirty = "".join(
             letter for at, letter in dims if self._may_be_ragged(letter) and not self._vanishes(expr, x, instruction, at)
         )
         if parts:
-            expr = self._first_only(expr, x, parts, names)
+            expr = self._once(expr, x, parts, names)
         return Tile(self.clean(result, to_triton(expr, names), dims, place, dirty), dims, parts)
 
-    def _factored(self, expr: sympy.Expr, instruction: Instruction, place: Place, dims: Dims) -> Tile | None:
+    def _factored(self, instruction: Instruction, place: Place) -> Tile | None:
         """A product of a wide tile and of factors that only rows have, kept apart; None where it is none.
 
         So a product of matrices scales its narrow result, or the operand that is cheaper to scale.
         """
-        wide = [
-            ops.argument(i) for i, operand in enumerate(instruction.operands) if self.dims(operand)[-1:] == dims[-1:]
-        ]
+        operand = self.unscaled(instruction)
+        if operand is None:
+            return None
+        tile = self.tile(operand, place)
+        rows = self.row_factor(instruction.results[0], place)
+        return dataclasses.replace(tile, rows=f"({tile.rows} * {rows})" if tile.rows else rows)
+
+    def unscaled(self, instruction: Instruction) -> str | None:
+        """The operand of which a value is a multiple, row by row; None for a value that is no such product."""
+        found = self._product(instruction)
+        return found[0] if found else None
+
+    def _product(self, instruction: Instruction) -> tuple[str, sympy.Expr, dict[str, str]] | None:
+        dims = self.dims(instruction.results[0])
+        if not isinstance(instruction.op, ops.Map) or len(dims) != 2 or dims[0][1] != "C" or dims[1][1] == "C":
+            return None
+        expr, sizes = self._numbers(instruction.op.expr)
+        wide = [ops.argument(i) for i, x in enumerate(instruction.operands) if self.dims(x)[-1:] == dims[-1:]]
         factors, rest = expr.as_independent(*wide, as_Add=False)
-        if not wide or rest not in wide or any(s.name in ("B", "T", "H", "L") for s in factors.free_symbols):
+        if not wide or rest not in wide:
             return None
         operand = instruction.operands[int(rest.name[1:])]
-        tile = self.tile(operand, place)
-        if tile.dims != dims:
+        narrow = [instruction.operands[i] for i in _mentioned(factors)]
+        if self.dims(operand) != dims or not any(self.dims(x) for x in narrow):
             return None
-        used = {i: self.value(instruction.operands[i], place) for i in _mentioned(factors)}
-        if not any(each.dims for each in used.values()) or any(each.parts for each in used.values()):
+        # a factor that is itself a part of a sum would have to be whole first
+        if any(x in self.sums_over_programs for x in narrow):
             return None
-        names = {f"x{i}": each.name for i, each in used.items()}
-        text = to_triton(factors, names)
-        if tile.rows:
-            text = f"{tile.rows} * ({text})"
-        # beyond the data the tile is zero, and its factor must be a number
-        rows = self.clean(f"{instruction.results[0]}_rows", text, dims[:1], place, "C")
-        return dataclasses.replace(tile, rows=rows)
+        return operand, factors, sizes
+
+    def row_factor(self, value: str, place: Place) -> str:
+        """The name of the factors of a value's rows: numbers also beyond the data, where the tile is zero."""
+        instruction = self.maker[value]
+        found = self._product(instruction)
+        assert found is not None
+        _, factors, sizes = found
+        names = sizes | {f"x{i}": self.value(instruction.operands[i], place).name for i in _mentioned(factors)}
+        dims = self.dims(value)[:1]
+        return self.clean(f"{value}_rows", to_triton(factors, names), dims, place, "C")
+
+    def target(self, value: str, place: Place) -> tuple[str, str] | None:
+        """The sum over heads that a tile is added to as it is made, and the factors of its rows as text."""
+        if value not in self.targets:
+            return None
+        name, scaling = self.targets[value]
+        return name, "".join(f" * {self.row_factor(scaled, place)}" for scaled in scaling)
+
+    def add_dot(self, name: str, value: str, scaling: tuple[str, ...], place: Place) -> Parts:
+        """Add a product of matrices, its rows scaled, to a sum over heads."""
+        instruction = self.maker[value]
+        assert isinstance(instruction.op, ops.Dot)
+        x, y = instruction.operands
+        left, right = self.tile(x, place), self.tile(y, place)
+        factors = [*([left.rows] if left.rows else []), *(self.row_factor(scaled, place) for scaled in scaling)]
+        operand = self.scaled(x, place, f"({' * '.join(factors)})") if factors else self.plain(x, place)
+        other = self.operand(y, place)
+        self.kernel.line(f"{name} += {self.dot(operand, f'tl.trans({other})' if instruction.op.transpose_y else other)}")
+        shared = left.dims[1][1] == "V" and self.tiling.parts > 1
+        return left.parts | right.parts | ({"V"} if shared else set())
 
     def _may_be_ragged(self, letter: str) -> bool:
         return letter == "C" or self.tiling.ragged(letter)
@@ -425,20 +498,21 @@ class Evaluator:
         }
         return bool(expr.xreplace(zero) == 0)
 
-    def _first_only(self, expr: sympy.Expr, x: list[Tile], parts: Parts, names: dict[str, str]) -> sympy.Expr:
-        """A sum in which only the first of all programs counts what is not a part."""
-        partial = {ops.argument(i) for i, tile in enumerate(x) if tile.parts}
-        whole = [term for term in sympy.Add.make_args(expr.expand()) if not partial & term.free_symbols]
-        mixed = {frozenset(tile.parts) for tile in x if tile.parts}
-        if len(mixed) > 1 and len(parts) > 1:
-            raise Unsupported("A gradient adds parts of different kinds.")
-        for argument in partial:
-            if sympy.diff(expr, argument).free_symbols & partial:
-                raise Unsupported("An expression is not linear in a sum that several programs share.")
-        if whole:
-            names["first_part"] = self.buffers.first(parts)
-            expr = expr.expand() + sympy.Add(*whole) * (symbol("first_part") - 1)
-        return expr
+    def _once(self, expr: sympy.Expr, x: list[Tile], parts: Parts, names: dict[str, str]) -> sympy.Expr:
+        """A sum in which only the first of the programs that share a part counts a term that is no such part."""
+        held = {ops.argument(i): tile.parts for i, tile in enumerate(x) if tile.parts}
+        for argument in held:
+            if sympy.diff(expr, argument).free_symbols & set(held):
+                raise SharedSum("An expression is not linear in a sum that several programs share.")
+        terms = []
+        for term in sympy.Add.make_args(sympy.expand_mul(expr)):
+            missing = parts.difference(*(held.get(s, frozenset()) for s in term.free_symbols))
+            if missing:
+                first = symbol(f"first_{len(terms)}")
+                names[first.name] = self.buffers.first(missing)
+                term *= first
+            terms.append(term)
+        return sympy.Add(*terms)
 
     def _sum(self, op: ops.Sum, instruction: Instruction, place: Place) -> Tile:
         x = self.bare(instruction.operands[0], place)

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 RESERVED = frozenset(
-    "tl triton tiles walks hierarchy torch at B T H L N b h h0 n m vt c k_ v_ l_ t_ pid forward backward slots math".split()
+    (
+        "tl triton tiles walks hierarchy torch torch_ops math at forward backward B T H K V L N b h h0 n c k_ v_ l_ vt kt "
+        "pid part unit start row rows p end width wide narrow high low depth reads number count first last late lag rank "
+        "weight weighed decay log total block state step place own handed earlier found product column share shares some "
+        "others other sibling child pulled carried written range"
+    ).split()
 )
-"""Names that no value may take in generated text."""
+"""Names that generated text uses for itself."""
 
 
 SIZES = ("B", "T", "H", "L", "N")
@@ -26,6 +31,8 @@ class Kernel:
         self.lines: list[str] = []
         self.programs = ""
         self.warps, self.stages = 4, 2
+        self.registers: int | None = None
+        """The most registers a thread, where more programs at a time are worth more than registers."""
         self._depth = 1
         self._taken: set[str] = set()
 
@@ -79,4 +86,5 @@ class Kernel:
     def launch(self) -> str:
         """The host's line that starts it."""
         given = ", ".join(self.parameters.values())
-        return f"at.launch({self.name}, {self.programs}, {given}, warps={self.warps}, stages={self.stages})"
+        limits = f", registers={self.registers}" if self.registers else ""
+        return f"at.launch({self.name}, {self.programs}, {given}, warps={self.warps}, stages={self.stages}{limits})"

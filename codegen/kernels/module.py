@@ -19,8 +19,11 @@ from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.stages import Stage, Stages
 
+FIRST = 2
+"""Levels of a binary hierarchy that are joined where the states of chunks are made."""
+
 SPAN = 3
-"""Levels of a hierarchy that one pass over blocks joins or hands down."""
+"""Levels of a binary hierarchy that one pass over blocks joins or hands down; one level of any other."""
 
 
 ELEMENTS = 2048
@@ -237,7 +240,7 @@ class Module:
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high){f' * {parts}' if parts > 1 else ''}"
         tree.compose(self._emit(kernel, stage), instruction, shape, after)
         kernel.warps = self._chunk_warps()
-        self.host.append(f"high = min({SPAN if base == 2 else 1}, hierarchy.depth(N, {base}))")
+        self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth(N, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
         order = (*self._tiles, *order[1:])

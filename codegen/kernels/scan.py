@@ -21,6 +21,6 @@ def carry(emit: Evaluator, instruction: Instruction) -> None:
         line(f"place = {place}")
         line("written = tl.load(place).to(tl.float32)")
         log = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
-        line(f"decay = tl.exp(tl.load({log}))")
+        line(f"decay = tiles.exp(tl.load({log}))")
         line("tl.store(place, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + written")

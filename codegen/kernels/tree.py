@@ -132,7 +132,7 @@ def _join(
             line(f"row = walks.slot(p, end - sibling * width, {shape.constants})")
             line(f"tl.store({blocks.at(after, 'row')}, decay)")
             line(f"earlier = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
-            line(f"block += tl.exp({blocks.beside('decay')}) * earlier")
+            line(f"block += tiles.exp({blocks.beside('decay')}) * earlier")
             line(f"decay += tl.load({blocks.log_at('p', 'end - sibling * width')})")
         line(f"width *= {shape.base}")
         line("p += 1")
@@ -160,9 +160,8 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
     reads = kernel.parameter("reads", "reads", varying=True)
     with kernel.block("for n in range(first, last):"):
         place = Place("n")
-        weights = emit.value(lam, place)
-        line(f"weight = tiles.level_column({weights.name}, p + {shape.nearest})")
-        line(f"decay = tl.exp(tl.load({blocks.at(reach, f'(n * {reads} + rank)')}))")
+        line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
+        line(f"decay = tiles.exp(tl.load({blocks.at(reach, f'(n * {reads} + rank)')}))")
         d, operand = emit.value(gradient, place), emit.tiling.operand
         if blocks.diagonal:
             line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
@@ -247,7 +246,7 @@ def descend(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
                 line(f"tl.store({blocks.state_at(down, 'row')}, own + block)")
             with kernel.block(f"for sibling in range(1, {shape.base}):"):
                 line(f"row = walks.slot(p - 1, end - sibling * child, {shape.constants})")
-                line(f"decay = tl.exp(tl.load({blocks.at(after, 'row')}))")
+                line(f"decay = tiles.exp(tl.load({blocks.at(after, 'row')}))")
                 line(f"handed = {blocks.beside('decay')} * block")
                 line(f"own = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
                 line(f"state = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")

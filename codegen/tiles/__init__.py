@@ -10,7 +10,7 @@ from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
-from maskdsl.codegen.tiles.products import dot
+from maskdsl.codegen.tiles.products import dot, exp
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum
 
@@ -19,6 +19,7 @@ __all__ = [
     "decay_dot",
     "decay_dot_adjoint",
     "dot",
+    "exp",
     "level_column",
     "near",
     "pair_weights",

@@ -15,9 +15,12 @@ import triton.language as tl
 @triton.jit
 def power(p, BASE: tl.constexpr):
     """BASE**p, the width of a block of level p in chunks."""
-    width = 1
-    for _ in range(p):
-        width *= BASE
+    if BASE == 2:
+        width = 1 << p
+    else:
+        width = 1
+        for _ in range(p):
+            width *= BASE
     return width
 
 
@@ -27,12 +30,34 @@ def read_level(n, end, p, BASE: tl.constexpr, STRONG: tl.constexpr):
     if STRONG:
         while ((end - (1 << p)) >> (p + 1)) != (n >> (p + 1)) - 1:
             p += 1
+    elif BASE == 2:
+        # the lowest set bit, by the exponent of a float: no loop inside the walk, so that its loads can run ahead
+        p = ((end & -end).to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
     else:
         width = power(p, BASE)
         while end % (width * BASE) == 0:
             width *= BASE
             p += 1
     return p
+
+
+@triton.jit
+def reads(n, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """How many blocks chunk n reads."""
+    count = 0
+    if STRONG:
+        end = n - 1
+        p = 0
+        while end > 0:
+            p = read_level(n, end, p, BASE, STRONG)
+            end -= 1 << p
+            count += 1
+    else:
+        rest = n
+        while rest > 0:
+            count += rest % BASE
+            rest //= BASE
+    return count
 
 
 @triton.jit

@@ -88,6 +88,7 @@ class Builder:
         self.origin = ""
         self.instructions: list[Instruction] = []
         self.types: dict[str, Axes] = {}
+        self.makers: dict[str, Instruction] = {}
         self._made: dict[tuple[Operation, tuple[str, ...]], tuple[str, ...]] = {}
         self._counts: dict[str, int] = {}
         for instruction in start:
@@ -123,6 +124,7 @@ class Builder:
     def _append(self, instruction: Instruction) -> None:
         self.instructions.append(instruction)
         self.types.update(zip(instruction.results, instruction.types, strict=True))
+        self.makers.update(dict.fromkeys(instruction.results, instruction))
         self._made[(instruction.op, instruction.operands)] = instruction.results
 
 

@@ -10,6 +10,7 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes
 from maskdsl.chunk.program import Builder, Instruction
+from maskdsl.differentiation.energy import row_energy
 from maskdsl.scalar.derivative import derivative
 
 
@@ -25,7 +26,7 @@ class Adjoints:
         dy = grads[0]
         match instruction.op:
             case ops.Map(expr):
-                return [self._map(expr, x, dy, i) for i in range(len(x))]
+                return [self._map(expr, instruction, dy, i) for i in range(len(x))]
             case ops.Dot(transpose_x, transpose_y):
                 return self._dot(transpose_x, transpose_y, x, dy)
             case ops.Align():
@@ -68,10 +69,16 @@ class Adjoints:
                 return build.apply(ops.BandAdjoint(lags, width, base, admissibility), dy, *x, name="d_banded")
         raise TypeError(f"{instruction.op} has no adjoint")
 
-    def _map(self, expr: sympy.Expr, x: Sequence[str], dy: str, index: int) -> str | None:
+    def _map(self, expr: sympy.Expr, instruction: Instruction, dy: str, index: int) -> str | None:
+        x = instruction.operands
         slope = derivative(expr, ops.argument(index))
         if slope == 0:
             return None
+        if slope == expr and self._summed(self.build.types[dy], self.build.types[x[index]]) == (4,):
+            # the exponent of a row of vectors
+            energy = row_energy(self.build, dy, instruction.results[0], f"d_{x[index]}")
+            if energy:
+                return energy
         used = [i for i in range(len(x)) if ops.argument(i) in slope.free_symbols]
         moved = {ops.argument(i): ops.argument(n + 1) for n, i in enumerate(used)}
         # term by term, so that a gradient of 0 meets each factor before an overflowing sum of them could
@@ -124,6 +131,9 @@ class Adjoints:
 
     def reduce(self, grad: str, target: Axes) -> str:
         """A gradient summed over the axes along which its value was broadcast."""
-        axes = self.build.types[grad]
-        dims = tuple(i for i, (have, want) in enumerate(zip(axes, target, strict=True)) if want == "1" != have)
+        dims = self._summed(self.build.types[grad], target)
         return self.build(ops.Sum(dims), grad, name=f"{grad}_sum") if dims else grad
+
+    @staticmethod
+    def _summed(axes: Axes, target: Axes) -> tuple[int, ...]:
+        return tuple(i for i, (have, want) in enumerate(zip(axes, target, strict=True)) if want == "1" != have)

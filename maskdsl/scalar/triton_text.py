@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import sympy
@@ -20,7 +21,6 @@ class rsqrt(sympy.Function):
 
 
 _TRITON: Names = {
-    sympy.exp: "tl.exp",
     sympy.log: "tl.log",
     sympy.Abs: "tl.abs",
     sigmoid: "tl.sigmoid",
@@ -55,13 +55,23 @@ class TritonPrinter(ScalarPrinter):
             product = "*".join([self.parenthesize(base, PRECEDENCE["Mul"])] * abs(int(exponent)))
             return f"({product})" if exponent > 0 else f"1.0/({product})"
         logarithm = sympy.log(base).evalf(17) if base.is_number else sympy.log(base, evaluate=False)
-        return f"tl.exp({self._print(sympy.Mul(exponent, logarithm))})"
+        return self._exp(self._print(sympy.Mul(exponent, logarithm)))
+
+    def _print_exp(self, expr: sympy.exp) -> str:
+        if is_size(expr):
+            return self.call(expr, expr.args)
+        return self._exp(self.parenthesize(expr.args[0], PRECEDENCE["Mul"]))
+
+    def _exp(self, exponent: str) -> str:
+        # a power of 2 is one instruction where what is denormal becomes 0; tl.exp keeps that, and costs four
+        return f"tl.exp2({math.log2(math.e)}*{exponent})"
 
     def _print_softplus(self, expr: softplus) -> str:
         # Far below zero 1 + exp(x) rounds to 1; the series keeps the relative precision.
         x = self._print(expr.args[0])
-        series = f"tl.exp({x})*(1.0 - tl.exp({x})*(0.5 - tl.exp({x})*0.3333333333333333))"
-        return f"tl.where({x} < -4.0, {series}, tl.maximum({x}, 0.0) + tl.log(1.0 + tl.exp(-tl.abs({x}))))"
+        power = self._exp(f"({x})")
+        series = f"{power}*(1.0 - {power}*(0.5 - {power}*0.3333333333333333))"
+        return f"tl.where({x} < -4.0, {series}, tl.maximum({x}, 0.0) + tl.log(1.0 + {self._exp(f'-tl.abs({x})')}))"
 
     def _print_relu(self, expr: relu) -> str:
         return f"tl.maximum({self._print(expr.args[0])}, 0.0)"

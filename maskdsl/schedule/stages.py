@@ -138,6 +138,7 @@ class _Division:
         self.host = self._on_host()
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self.phases = self._phases()
+        self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
         self.memory = {
             i.results[n] for i in program.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
         }
@@ -201,7 +202,7 @@ class _Division:
                 continue
             seen.add(value)
             graph.add_edge("source", (value, "in"), **self._again(value))
-            graph.add_edge((value, "in"), (value, "out"), capacity=self._store(value, wanted))
+            graph.add_edge((value, "in"), (value, "out"), **self._store(value, wanted))
             for operand in self.maker[value].operands:
                 if operand not in self.loads and operand not in self.memory:
                     graph.add_edge((operand, "out"), (value, "in"))
@@ -243,12 +244,17 @@ class _Division:
             time = flops(instruction, self.types, self.sizes) / ELEMENTWISE
         return {"capacity": 1 + round(1e12 * time)}
 
-    def _store(self, value: str, wanted: Mapping[int, list[str]]) -> int:
-        """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel."""
+    def _store(self, value: str, wanted: Mapping[int, list[str]]) -> dict[str, float]:
+        """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel.
+
+        No bound for what a scan puts its results in the place of.
+        """
+        if value in self.replaced:
+            return {}
         if value in wanted.get(self.phases[value], ()):
-            return 1
+            return {"capacity": 1}
         extra = 0 if self.phases[value] in wanted else KERNEL
-        return extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)
+        return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
 
     def _axes(self, value: str) -> int:
         return sum(axis != "1" for axis in self.types[value])

@@ -58,6 +58,8 @@ def specialised(launch: Launch, target: GPUTarget) -> Source:
     args = [_Pointer(x) if isinstance(x, Tensor) else x for x in launch.args]
     bound, specialization, _ = bind(*args)
     chosen = {"num_warps": launch.warps, "num_stages": launch.stages, "debug": False, "enable_fp_fusion": True}
+    if launch.registers and target.backend == "cuda":
+        chosen["maxnreg"] = launch.registers
     options, signature, constants, attributes = kernel._pack_args(backend, chosen, bound, specialization, None)
     key = f"{kernel.cache_key} {specialization} {options.hash()}"
     source = ASTSource(kernel, signature, constants, attributes)
