@@ -73,9 +73,9 @@ def _module(spec: Spec, configuration: Configuration, forward: Program, tiling: 
         f"BACKWARD = {(gradient, *inputs, *stored)!r}\n"
         f"STORED = {tuple(stored)!r}\n"
     )
-    (output,) = (first.tensors[name] for name, _ in forward.outputs)
+    (output,) = (first.result(*each) for each in forward.outputs)
     names = [first.buffers.name(v) for v in inputs]
-    gradients = [second.tensors[name] for name, _ in later]
+    gradients = [second.result(*each) for each in later]
     functions = [
         *(kernel.text() for kernel in (*first.kernels, *second.kernels)),
         _function("forward", ["at", *names], first.host, f"{output}, ({''.join(f'{x}, ' for x in stored.values())})"),

@@ -79,7 +79,7 @@ def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     queries, operators, states, lam = instruction.operands
     (result,) = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
-    emit.prepare(place)
+    emit.prepare_columns(lam, place)
     diagonal, log, rows = reads.blocks.diagonal, reads.log, None
     if diagonal:
         r = emit.value(queries, place).name
@@ -103,12 +103,12 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     gradient, queries, operators, states, lam = instruction.operands
     d_queries, d_operators, _, d_lam = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
-    emit.prepare(place)
+    emit.prepare_columns(lam, place)
     line, diagonal, log = emit.kernel.line, reads.blocks.diagonal, reads.log
     if diagonal:
         r, operand = emit.value(queries, place).name, emit.operand(gradient, place)
     else:
-        r, d = emit.plain(queries, place), emit.value(gradient, place).name
+        r, d = emit.plain(queries, place), emit.narrow(gradient, place)
         rows = place.tiles[queries].rows
     target = None if diagonal else emit.target(d_queries, place)
     out, scaled = target or (emit.assign(d_queries, emit.zeros(emit.dims(d_queries))), "")

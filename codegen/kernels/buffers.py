@@ -18,7 +18,7 @@ from maskdsl.schedule.stages import linear
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.evaluate import Tile
 
-CLAIMED = re.compile(r"(t|in|start)_.*|.*_(ptr|b|t|h|rows|part|out|after|shares|reach)")
+CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|rows|part|out|after|shares|reach)")
 """Names that generated text makes of others: positions of a chunk, strides and parts of a tensor."""
 
 
@@ -112,7 +112,7 @@ class Buffers:
         text = "0"
         for each in parts:
             index, count = self._each(each)
-            text = index if text == "0" else f"({text}) * {count} + {index}"
+            text = index if text == "0" else f"({text} * {count} + {index})"
         return text
 
     def first(self, parts: frozenset[str]) -> str:

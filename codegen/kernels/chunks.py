@@ -35,7 +35,7 @@ class ChunksKernel:
         """Write the body of the kernel."""
         emit, kernel, heads = self.emit, self.emit.kernel, self.emit.tiling.heads
         emit.own_parts = True
-        wanted = [o.value for o in self.outputs] + list(self.stored)
+        wanted = list(dict.fromkeys([*(o.value for o in self.outputs), *self.stored]))
         if heads == 1:
             kernel.line("h = h0")
             for value in wanted:
@@ -138,9 +138,9 @@ class ChunksKernel:
         return after
 
     def _used_by_heads(self, value: str, needed: list[str], after: set[str]) -> bool:
-        """Whether something of single heads, or of what comes after the sums, needs a value."""
+        """Whether something of single heads needs a value; for the rest it is made after them."""
         users = [u for u in needed if value in self.emit.maker[u].operands and u not in self.emit.available]
-        return any(not self._shared(u) or u in after for u in users)
+        return any(not self._shared(u) for u in users)
 
     def _shared(self, value: str) -> bool:
         """Whether a value is the same for all heads of a program."""

@@ -126,6 +126,13 @@ class Evaluator:
         tile = self.tile(value, place)
         return self.scaled(value, place, tile.rows) if tile.rows else self.plain(value, place)
 
+    def narrow(self, value: str, place: Place) -> str:
+        """A value in float32, widened where it is used: what is loaded in half precision takes half the registers."""
+        tile = self.tile(value, place)
+        if tile.operand is None or tile.rows:
+            return self.value(value, place).name
+        return f"{tile.operand}.to(tl.float32)"
+
     def plain(self, value: str, place: Place) -> str:
         """A value as an operand of a product, without its `rows`."""
         tile = self.tile(value, place)
@@ -172,15 +179,26 @@ class Evaluator:
 
     def column(self, weights: str, place: Place, level: str) -> str:
         """The weights of one level, which are loaded alone where they are an input."""
-        maker = self.maker[weights]
-        while isinstance(maker.op, ops.Chunk | ops.Repeat):
-            maker = self.maker[maker.operands[0]]
-        if not isinstance(maker.op, ops.Load) or len(maker.types[0]) != 4 or at_chunk_level(maker.types[0]):
+        value = self._input(weights)
+        if value is None:
             return f"tiles.level_column({self.value(weights, place).name}, {level})"
-        (value,) = maker.results
         base, steps = self._token(value, place)
         # a level that is read exists: a call with fewer is refused
         return f"tl.load({base} + {steps[0]} + {level}, mask={place.inside}, other=0.0).to(tl.float32)"
+
+    def prepare_columns(self, weights: str, place: Place) -> None:
+        """Write, before a loop, what `column` needs in it."""
+        self.prepare(place)
+        if self._input(weights) is None:
+            self.value(weights, place)
+
+    def _input(self, weights: str) -> str | None:
+        """The input that level weights are, as they came."""
+        maker = self.maker[weights]
+        while isinstance(maker.op, ops.Chunk | ops.Repeat):
+            maker = self.maker[maker.operands[0]]
+        loaded = isinstance(maker.op, ops.Load) and len(maker.types[0]) == 4 and not at_chunk_level(maker.types[0])
+        return maker.results[0] if loaded else None
 
     def zeros(self, dims: Dims) -> str:
         """A tile of zeros."""

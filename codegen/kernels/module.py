@@ -61,8 +61,8 @@ class Module:
         self._totals()
 
     def result(self, output: str, value: str) -> str:
-        """The host's name of an output of the program."""
-        return self.tensors.get(output) or self.buffers.kept[value].name
+        """The host's name of an output of the program; one that is an input as it came is that tensor."""
+        return self.tensors.get(output) or self.buffers.name(value)
 
     # -- memory
 
@@ -131,17 +131,16 @@ class Module:
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
         kernel.programs = f"B * {count} * N{f' * {parts}' if parts > 1 else ''}"
         emit = self._emit(kernel, stage)
-        names = {value: name for name, value in self.program.outputs}
-        outputs = [Output(self._tensor(names[v]), v) for v in stage.values if v in names and v not in self.buffers.kept]
-        stored = [v for v in stage.values if v not in names or self._loaded_later(v, stage)]
+        named = [(name, value) for name, value in self.program.outputs if value in stage.values]
+        outputs = [Output(self._tensor(name), value) for name, value in named]
+        written = {value for _, value in named}
+        stored = [v for v in stage.values if v not in written or self._loaded_later(v, stage)]
+        self.tensors |= {name: self._tensor(name) for name, _ in named}
         for instruction in self._adjoints(stage):
             if isinstance(instruction.op, ops.WalkAdjoint):
                 self._leave(instruction)
             elif isinstance(instruction.op, ops.BandAdjoint):
                 self._leave_shares(instruction, instruction.op)
-        for value in stage.values:
-            if value in names:
-                self.tensors[names[value]] = self._tensor(names[value])
         writer = ChunksKernel(emit, outputs, stored)
         writer.write()
         for output in outputs:

@@ -162,14 +162,14 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
         place = Place("n")
         line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
         line(f"decay = tiles.exp(tl.load({blocks.at(reach, f'(n * {reads} + rank)')}))")
-        d, operand = emit.value(gradient, place), emit.tiling.operand
+        d, operand = emit.narrow(gradient, place), emit.tiling.operand
         if blocks.diagonal:
             line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
-            line(f"weighed = (weight[:, None] * {d.name}).to({operand})")
+            line(f"weighed = (weight[:, None] * {d}).to({operand})")
         else:
             line(f"pulled = {emit.plain(queries, place)}")
             rows = place.tiles[queries].rows
-            line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d.name}).to({operand})")
+            line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d}).to({operand})")
         line(f"block += {emit.dot('tl.trans(pulled)', 'weighed')}")
     line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
     line(f"tl.store({blocks.state_at(target, 'row')}, block)")
