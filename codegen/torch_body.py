@@ -44,9 +44,9 @@ class _Assignment:
 
 
 class Body:
-    """Prints the instructions of one program."""
+    """Prints the instructions of one program; `like` names a tensor where the program loads none."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, like: str = "") -> None:
         self.program, self.types = program, program.types
         self.names: dict[str, str] = {}
         for value in self.types:
@@ -54,7 +54,7 @@ class Body:
             while name in _TAKEN or keyword.iskeyword(name) or name in self.names.values():
                 name += "_"
             self.names[value] = name
-        self.like = next(self.name(i.results[0]) for i in program.instructions if isinstance(i.op, ops.Load))
+        self.like = next((self.name(i.results[0]) for i in program.instructions if isinstance(i.op, ops.Load)), like)
         self._uses = Counter(x for i in program.instructions for x in i.operands)
         self._uses.update(value for _, value in program.outputs)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import dataclasses
 import math
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 
 from maskdsl.chunk import ops
@@ -17,6 +18,7 @@ from maskdsl.language.printer import to_text
 from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import common_size, stages
 from maskdsl.schedule.storage import reading
 from maskdsl.schedule.unshare import unshare
@@ -52,16 +54,19 @@ def emit(spec: Spec, configuration: Configuration) -> str:
 
 
 def _module(spec: Spec, configuration: Configuration, forward: Program, tiling: Tiling) -> str:
-    joint = differentiate(forward)
-    kept = [r for i in forward.instructions if isinstance(i.op, ops.Tree | ops.Scan) for r in i.results]
+    joint = hoist(differentiate(forward))
+    forward = hoist(forward)
+    sizes = _typical(configuration)
+    plan = stages(forward, sizes)
+    kept = [r for i in forward.instructions if isinstance(i.op, ops.Tree | ops.Scan | ops.DecayDot) for r in i.results]
+    kept += plan.rows
     later = [output for output in joint.outputs if output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
-    sizes = _typical(configuration)
     shapes = _shapes(joint, tiling)
     gradient = gradient_name(forward, "o")
-    first = Module("forward", stages(forward, sizes), _held(tiling, "forward"), shapes)
+    first = Module("forward", plan, _held(tiling, "forward"), shapes)
     first.write()
-    second = Module("backward", stages(backward, sizes, gradient), _held(tiling, "backward"), shapes, gradient)
+    second = Module("backward", stages(backward, sizes, gradient), _held(tiling, "backward"), shapes, gradient, kept)
     second.write()
     stored = _stored(first, second, kept)
     inputs = [i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)]
@@ -86,8 +91,25 @@ def _module(spec: Spec, configuration: Configuration, forward: Program, tiling: 
 
 
 def _function(name: str, parameters: list[str], lines: list[str], result: str) -> str:
-    body = "\n".join(f"    {line}" for line in [*lines, f"return {result}"])
+    body = "\n".join(f"    {line}" for line in [*_freed(lines, result), f"return {result}"])
     return f"def {name}({', '.join(parameters)}):\n{body}"
+
+
+def _freed(lines: list[str], result: str) -> list[str]:
+    """The lines of a host function, each new tensor given back after its last use."""
+    made = [m[1] for line in lines if (m := re.match(r"(\w+) = at\.(?:float|state|zeros)", line))]
+    ends: dict[int, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(made):
+        mention = re.compile(rf"\b{name}\b")
+        if not mention.search(result):
+            last = max(n for n, line in enumerate(lines) if mention.search(line))
+            while last + 1 < len(lines) and lines[last + 1].startswith(" "):
+                last += 1
+            ends[last].append(name)
+    freed = []
+    for n, line in enumerate(lines):
+        freed += [line, f"del {', '.join(ends[n])}"] if n in ends else [line]
+    return freed
 
 
 def _quoted(text: str) -> str:
@@ -101,7 +123,7 @@ def _stored(first: Module, second: Module, kept: list[str]) -> dict[str, str]:
     return {name: source for name, source in pairs.items() if f"{name}_ptr" in needed}
 
 
-HEADS = {"forward": 1, "backward": 4}
+HEADS = {"forward": 1, "backward": 8}
 """The most heads that share keys and that a program does one after the other. In the forward pass the product of
 queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
 

@@ -10,7 +10,7 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.band import band, band_adjoint
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
-from maskdsl.codegen.kernels.tree import Blocks, shape_of
+from maskdsl.codegen.kernels.tree import Blocks, reads_of, shape_of
 
 
 def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
@@ -61,7 +61,7 @@ class _Reads:
         kernel, buffers = self.kernel, self.emit.buffers
         kernel.line(f"number = {self.end} // walks.power({self.p}, {self.shape.base}) - 1")
         kernel.line(f"rank = walks.entry({self.p}, number, {self.shape.constants})")
-        reads = kernel.parameter("reads", "reads", varying=True)
+        reads = reads_of(kernel, buffer)
         address = self.blocks.at(buffer, f"(n * {reads} + rank)")
         part = buffers.part(buffer.parts)
         if part != "0":

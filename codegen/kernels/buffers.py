@@ -18,7 +18,7 @@ from maskdsl.schedule.stages import linear
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.evaluate import Tile
 
-CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|rows|part|out|after|shares|reach)")
+CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|rows|part|out|after|shares|reach|reads)")
 """Names that generated text makes of others: positions of a chunk, strides and parts of a tensor."""
 
 
@@ -69,7 +69,8 @@ class Buffers:
         """The buffer of a value, by default of one row a chunk."""
         letters = [letter for _, letter in dims_of(self.types[value])]
         entries = math.prod(self.tiling.held(letter) for letter in letters)
-        state = len(letters) == 2 and (value in self.linear or letters == ["K", "V"])
+        # states, and pairs of positions, are operands of products in any case
+        state = len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["C", "C"]))
         ratio = ax.ratio(head_axis(self.types[value]))
         buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row, self.count(parts))
         self.kept[value] = buffer

@@ -19,6 +19,9 @@ from maskdsl.scalar.printers import to_triton
 from maskdsl.scalar.symbols import symbol
 from maskdsl.schedule.unsupported import SharedSum
 
+LANES = {"C": "c", "K": "k_", "V": "v_", "L": "l_"}
+"""The names of the entries of a tile along an axis."""
+
 Parts = frozenset[str]
 """Over what a tile is only a part of a sum: "V" over programs for other columns of V, "H/r" over groups of heads."""
 
@@ -85,6 +88,8 @@ class Evaluator:
         self.targets: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Tiles that are only ever added to a sum over heads: the name of the sum, and the values, from the summed one
         inwards, that scale the tile's rows on the way."""
+        self.own_lanes: set[str] = set()
+        """The axes whose entries are not the same throughout the kernel."""
         self.own_parts = False
         """Whether the programs of the kernel are divided like those that leave parts of sums."""
 
@@ -157,7 +162,7 @@ class Evaluator:
         """The tile of a value, perhaps in the dtype of memory only."""
         if value not in place.tiles:
             loaded = isinstance(self.maker[value].op, ops.Load)
-            if at_chunk_level(self.types[value]) if loaded else value in self.available:
+            if value in self.buffers.kept if loaded else value in self.available:
                 place.tiles[value] = self._stored(value, place)
             else:
                 self._make(self.maker[value], place)
@@ -230,16 +235,24 @@ class Evaluator:
 
     def lane(self, letter: str) -> str:
         """The name of the entries of a tile along an axis, written at the top of the kernel."""
-        name = {"C": "c", "K": "k_", "V": "v_", "L": "l_"}[letter]
-        if name not in self.kernel.tops:
-            extent = self.tiling.extent(letter)
-            text = f"tl.arange(0, {extent})"
-            if letter == "K" and self.tiling.key_parts > 1:
-                text = f"kt * {extent} + {text}"
-            if letter == "V" and self.tiling.parts > 1:
-                text = f"vt * {extent} + {text}"
-            self.kernel.tops[name] = f"{name} = {text}"
+        name = LANES[letter]
+        if name not in self.kernel.tops and letter not in self.own_lanes:
+            self.kernel.tops[name] = f"{name} = {self._entries(letter)}"
         return name
+
+    def lane_here(self, letter: str) -> None:
+        """Write the entries of a tile along an axis at the place reached, where tiles follow each other in a loop."""
+        self.own_lanes.add(letter)
+        self.kernel.line(f"{LANES[letter]} = {self._entries(letter)}")
+
+    def _entries(self, letter: str) -> str:
+        extent = self.tiling.extent(letter)
+        text = f"tl.arange(0, {extent})"
+        if letter == "K" and self.tiling.key_parts > 1:
+            return f"kt * {extent} + {text}"
+        if letter == "V" and self.tiling.parts > 1:
+            return f"vt * {extent} + {text}"
+        return text
 
     def mask(self, letter: str, place: Place) -> str | None:
         """Which entries along an axis mean something, or None where all do."""
@@ -402,7 +415,8 @@ class Evaluator:
                 text = f"tl.trans({x.name})" if len(x.dims) == 2 else x.name
                 return Tile(self.assign(result, text) if len(x.dims) == 2 else text, flipped, x.parts)
             case ops.Cumsum(reverse, exclusive):
-                text = f"tiles.cumsum({x.name}, {reverse}, {exclusive})"
+                products = f", {wide}, {self.tiling.operand}" if len(dims) == 2 else ""
+                text = f"tiles.cumsum({x.name}, {reverse}, {exclusive}{products})"
                 return Tile(self.clean(result, text, dims, place, "" if reverse else "C"), dims, x.parts)
             case ops.Spans(_, row, column):
                 return Tile(self.assign(result, f"tiles.spans({x.name}, {row}, {column}, {wide})"), dims, x.parts)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.codegen.kernels import band, scan, tree
+from maskdsl.codegen.kernels import band, pairs, scan, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
@@ -17,7 +17,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.stages import Stage, Stages
+from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 
 FIRST = 2
 """Levels of a binary hierarchy that are joined where the states of chunks are made."""
@@ -30,12 +30,24 @@ ELEMENTS = 2048
 """Entries of a state that a program holds where it only adds and scales them."""
 
 
+FULL = 160
+"""Programs that keep a GPU busy."""
+
+
 class Module:
     """Kernels of one direction, and the lines of its host function."""
 
     def __init__(
-        self, direction: str, plan: Stages, tiling: Tiling, shapes: Mapping[str, tree.Shape], gradient: str | None = None
+        self,
+        direction: str,
+        plan: Stages,
+        tiling: Tiling,
+        shapes: Mapping[str, tree.Shape],
+        gradient: str | None = None,
+        left: Collection[str] = (),
     ) -> None:
+        """`left` are the values that an earlier program has left in memory; `gradient` is that of the output."""
+        self.left = frozenset(left)
         self.direction, self.plan, self.tiling = direction, plan, tiling
         self.program = plan.program
         self.types = plan.program.types
@@ -47,6 +59,9 @@ class Module:
         """The tensor that the host returns for an output of the program."""
         rows = min(tiling.extent("K"), max(1, ELEMENTS // tiling.value))
         self.fine = dataclasses.replace(tiling, channels=rows)
+        self.split = dataclasses.replace(tiling, channels=min(tiling.extent("K"), CHANNELS))
+        self.leaf: list[str] = []
+        """The host's lines for what the next scan runs over."""
         self._know_inputs()
 
     def write(self) -> None:
@@ -54,7 +69,13 @@ class Module:
         self.host.append(f"B, H, N = at.B, at.H, at.chunks({self.tiling.chunk})")
         for stage in self.plan.stages:
             if stage.kind == "chunks":
+                before, self.host = self.host, []
                 self._chunks(stage)
+                scanned = {x for s in self.plan.stages if s.instruction and self._scans(s) for x in s.instruction.operands}
+                if scanned.issuperset(stage.values):
+                    self.leaf, self.host = self.leaf + self.host, before
+                else:
+                    self.host = before + self.host
             else:
                 assert stage.instruction is not None
                 self._graph(stage, stage.instruction)
@@ -76,7 +97,7 @@ class Module:
                 if dims_of(axes)[-1:] != ((1, "V"),):
                     self._beside(value, "after", buffer)
                     self._keep_logs(value, self.shapes[value])
-            elif any(axis[0] == "N" for axis in axes):
+            elif value in self.left:
                 self.buffers.keep(value)
 
     def _keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
@@ -124,13 +145,16 @@ class Module:
         return emit
 
     def _chunks(self, stage: Stage) -> None:
-        heads, parts = self.tiling.heads, self.tiling.parts
+        tiling = self.split if stage.split else self.tiling
+        heads, key_parts = tiling.heads, tiling.key_parts
+        parts = tiling.parts * key_parts
         count = f"(H // {heads})" if heads > 1 else "H"
         about = f"{', '.join(stage.values)} of one chunk."
-        kernel = self._kernel("chunks", about, (("vt", str(parts)), ("n", "N"), ("h0", count), ("b", "B")))
+        order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), ("n", "N"), ("h0", count), ("b", "B"))
+        kernel = self._kernel("chunks", about, order)
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
         kernel.programs = f"B * {count} * N{f' * {parts}' if parts > 1 else ''}"
-        emit = self._emit(kernel, stage)
+        emit = self._emit(kernel, stage, tiling)
         named = [(name, value) for name, value in self.program.outputs if value in stage.values]
         outputs = [Output(self._tensor(name), value) for name, value in named]
         written = {value for _, value in named}
@@ -147,7 +171,10 @@ class Module:
             self._allocate_output(output, writer.parts[output.name])
         for value in stored:
             self.host.append(self.buffers.allocation(self.buffers.kept[value]))
-        kernel.warps, kernel.stages = self._chunk_warps(), 2
+        narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
+        kernel.warps, kernel.stages = 1 if narrow else self._chunk_warps(tiling), 2
+        if self.direction == "forward" and not narrow:
+            kernel.registers = self._registers("C", 168)
         self.host.append(kernel.launch())
         for output in outputs:
             if writer.parts[output.name]:
@@ -158,8 +185,16 @@ class Module:
         """The tiles of a state, in kernels that only add and scale."""
         return ("vt", str(self.fine.parts)), ("kt", str(self.fine.key_parts))
 
-    def _chunk_warps(self) -> int:
-        return 8 if self.tiling.extent("K") * self.tiling.value > 128 * 64 else 4
+    def _registers(self, rows: str, limit: int) -> int | None:
+        """At most `limit` registers a thread, so that more programs run at a time, where sums need few of them."""
+        held = self.tiling.extent(rows) * self.tiling.value // (32 * self._chunk_warps())
+        return limit if held <= 64 and self.tiling.mode == "bf16" else None
+
+    def _chunk_warps(self, tiling: Tiling | None = None) -> int:
+        tiling = tiling or self.tiling
+        # four warps have 16 rows of a chunk of 64 each; eight would do products of 64 rows twice
+        wide = tiling.mode != "bf16" and tiling.extent("K") * tiling.value > 128 * 64
+        return 8 if wide or tiling.extent("C") > 64 else 4
 
     def _tensor(self, name: str) -> str:
         return f"{name}_out" if name in self.types else name
@@ -191,9 +226,8 @@ class Module:
         shape = self.shapes[instruction.operands[2]]
         parts = ("V",) if self.tiling.parts > 1 else ()
         buffer = dataclasses.replace(self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1]))
-        shares = self._beside(instruction.results[1], "shares", buffer, rows="N * reads", parts=parts, count=self.tiling.parts)
-        reach = self._beside(instruction.results[1], "reach", buffer, rows="N * reads")
-        self.host.append(f"reads = {shape.reads}")
+        shares = self._beside(instruction.results[1], "shares", buffer, rows=f"N * {shape.reads}", parts=parts, count=self.tiling.parts)
+        reach = self._beside(instruction.results[1], "reach", buffer, rows=f"N * {shape.reads}")
         # reads that a chunk does not do share nothing
         self.host.append(self.buffers.allocation(shares).replace("at.float", "at.zeros"))
         self.host.append(self.buffers.allocation(reach))
@@ -212,6 +246,8 @@ class Module:
             ops.WalkAdjoint: self._gather,
             ops.TreeAdjoint: self._descend,
             ops.BandAdjoint: self._passed,
+            ops.DecayDot: self._pairs,
+            ops.DecayDotAdjoint: self._pairs_adjoint,
         }
         writers[type(instruction.op)](stage, instruction)
 
@@ -220,11 +256,40 @@ class Module:
         fine = self.fine
         kernel = self._kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
         kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
-        emit = self._emit(kernel, stage, fine)
-        scan.carry(emit, instruction)
+        scan.carry(self._emit(kernel, stage, fine), instruction)
         kernel.warps, kernel.stages = 4, 3
-        self.host.append(kernel.launch())
+        made = self._made_scan(stage, instruction)
+        lines = [*self.leaf, kernel.launch()]
+        self.leaf = []
+        if made is None:
+            self.host += lines
+        else:
+            # with a GPU full of heads each program makes what it carries; with few, all chunks are made at once
+            buffers = [line for line in lines if " = at." in line]
+            launches = [f"    {line}" for line in lines if line not in buffers]
+            tiles = made.programs.removeprefix("B * H * ")
+            self.host += [*buffers, f"if B * H * {tiles} >= {FULL}:", f"    {made.launch()}", "else:", *launches]
         self.buffers.kept[result] = self.buffers.kept[instruction.operands[1]]
+
+    def _made_scan(self, stage: Stage, instruction: Instruction) -> Kernel | None:
+        """The kernel of a scan that makes what it carries; None where others need that too, or it is no less work."""
+        if not self.leaf or sum(self._scans(each) for each in self.plan.stages) > 1:
+            return None
+        own = dataclasses.replace(
+            self.tiling, channels=min(64, self.tiling.extent("K")), value=min(64, self.tiling.value), heads=1
+        )
+        order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("carried", "States made and carried from chunk to chunk.", order)
+        kernel.programs = f"B * H * {own.parts * own.key_parts}"
+        emit = self._emit(kernel, stage, own)
+        emit.available -= set(instruction.operands)
+        scan.carry_made(emit, instruction)
+        kernel.warps, kernel.stages = 4, 3
+        return kernel
+
+    @staticmethod
+    def _scans(stage: Stage) -> bool:
+        return stage.instruction is not None and isinstance(stage.instruction.op, ops.Scan)
 
     def _tree(self, stage: Stage, instruction: Instruction) -> None:
         operators, states = instruction.results
@@ -238,7 +303,7 @@ class Module:
         kernel.parameter("high", "high", varying=True)
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high){f' * {parts}' if parts > 1 else ''}"
         tree.compose(self._emit(kernel, stage), instruction, shape, after)
-        kernel.warps = self._chunk_warps()
+        kernel.warps, kernel.registers = self._chunk_warps(), self._registers("K", 128)
         self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth(N, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
@@ -262,7 +327,7 @@ class Module:
         kernel = self._kernel("readers", "The gradient of a block's state, from its readers.", order)
         kernel.programs = f"B * H * hierarchy.blocks(N, {base}){f' * {parts}' if parts > 1 else ''}"
         tree.gather(self._emit(kernel, stage), instruction, shape, reach)
-        kernel.warps = self._chunk_warps()
+        kernel.warps, kernel.registers = self._chunk_warps(), self._registers("K", 128)
         self.host.append(kernel.launch())
         kernel = self._kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:])
         kernel.programs = f"B * H * hierarchy.blocks(N, {base})"
@@ -308,6 +373,29 @@ class Module:
         kernel.warps = 1
         self.host.append(kernel.launch())
 
+    def _pairs(self, stage: Stage, instruction: Instruction) -> None:
+        order = (("n", "N"), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
+        kernel.programs = "B * H * N"
+        pairs.scores(self._emit_pairs(kernel, stage, instruction), instruction)
+        self.host.append(kernel.launch())
+
+    def _pairs_adjoint(self, stage: Stage, instruction: Instruction) -> None:
+        count = self.split.key_parts
+        order = (("kt", str(count)), ("n", "N"), ("h", "H"), ("b", "B"))
+        about = "What pairs of positions give to queries, keys and decays."
+        kernel = self._kernel("pairs", about, order)
+        kernel.programs = f"B * H * N{f' * {count}' if count > 1 else ''}"
+        pairs.scores_adjoint(self._emit_pairs(kernel, stage, instruction), instruction)
+        self.host.append(kernel.launch())
+
+    def _emit_pairs(self, kernel: Kernel, stage: Stage, instruction: Instruction) -> Evaluator:
+        """For an operation on pairs, whose results this allocates."""
+        for value in instruction.results:
+            self.host.append(self.buffers.allocation(self.buffers.keep(value)))
+        stage = dataclasses.replace(stage, available=stage.available.difference(instruction.results))
+        return self._emit(kernel, stage, self.split)
+
     # -- what the host does itself
 
     def _totals(self) -> None:
@@ -315,7 +403,7 @@ class Module:
         host = self.plan.host
         if not host.outputs:
             return
-        body = Body(host)
+        body = Body(host, next(self.buffers.name(i.results[0]) for i in self.program.instructions if isinstance(i.op, ops.Load)))
         for instruction in self.plan.totals:
             (value,) = instruction.results
             if value not in host.types:
@@ -331,6 +419,9 @@ class Module:
         for load, name in body.parameters().items():
             if name not in {i.results[0] for i in self.plan.totals}:
                 self.host.append(f"{load} = {self.buffers.name(load)}.float()")
-        self.host += body.lines()
+        lines = body.lines()
+        sizes = {"T": "at.T", "L": "at.L", "K": str(self.tiling.key), "V": str(self.tiling.width)}
+        self.host += [f"{x} = {size}" for x, size in sizes.items() if re.search(rf"\b{x}\b", "\n".join(lines))]
+        self.host += lines
         for name, value in host.outputs:
             self.tensors[name] = body.name(value)

@@ -1,10 +1,10 @@
-"""The kernel of a scan: states carried from chunk to chunk, in place of what each chunk writes."""
+"""The kernels of a scan: states carried from chunk to chunk."""
 
 from __future__ import annotations
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.evaluate import Evaluator, Place
 
 
 def carry(emit: Evaluator, instruction: Instruction) -> None:
@@ -24,3 +24,23 @@ def carry(emit: Evaluator, instruction: Instruction) -> None:
         line(f"decay = tiles.exp(tl.load({log}))")
         line("tl.store(place, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + written")
+
+
+def carry_made(emit: Evaluator, instruction: Instruction) -> None:
+    """The same where each program makes what the chunks write itself; the log decays are left in memory too."""
+    assert isinstance(instruction.op, ops.Scan)
+    kernel, buffers, line = emit.kernel, emit.buffers, emit.kernel.line
+    operator, writes = instruction.operands
+    diagonal = emit.types[operator][-2] == "K"
+    inner = emit.inner(((0, "K"), (1, "V")))
+    line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    with kernel.block(f"for step in range(0, {kernel.size('N')}):"):
+        line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
+        place = Place("n")
+        log, written = emit.value(operator, place).name, emit.value(writes, place).name
+        line(f"tl.store({buffers.address(kernel, buffers.kept[writes], 'n', 'h')}{inner}, carried)")
+        left = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
+        # programs for other columns, and of a number for other channels, write the same
+        line(f"tl.store({left}, {log})")
+        line(f"decay = tiles.exp({log})")
+        line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")

@@ -52,6 +52,11 @@ def shape_of(base: int, admissibility: Admissibility, chunk: int) -> Shape:
     return Shape(base, strong, level(chunk - 1, 0, base, admissibility) + (2 if strong else 1))
 
 
+def reads_of(kernel: Kernel, buffer: Buffer) -> str:
+    """How many rows a chunk has in a buffer of something about its reads."""
+    return kernel.parameter(f"{buffer.name}_reads", f"{buffer.name}.shape[3] // N", varying=True)
+
+
 class Blocks:
     """The states and log decays of blocks in memory, seen from a kernel."""
 
@@ -157,7 +162,7 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
     line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
     line(f"rank = walks.entry(p, number, {shape.constants})")
     line(f"block = {emit.zeros(((0, 'K'), (1, 'V')))}")
-    reads = kernel.parameter("reads", "reads", varying=True)
+    reads = reads_of(kernel, reach)
     with kernel.block("for n in range(first, last):"):
         place = Place("n")
         line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
@@ -200,7 +205,7 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
     line(f"first = walks.first_reader(p, number, {shape.constants})")
     line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
     line(f"rank = walks.entry(p, number, {shape.constants})")
-    reads = kernel.parameter("reads", "reads", varying=True)
+    reads = reads_of(kernel, shares)
     line(f"total = {blocks.no_log}")
     base = emit.buffers.address(kernel, shares, f"n * {reads}", emit.head)
     step = emit.buffers.part_step(kernel, shares)

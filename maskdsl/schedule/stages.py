@@ -20,6 +20,7 @@ from maskdsl.chunk.axes import chunk_size
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Instruction, Program, prune
 from maskdsl.schedule.cost import elements, flops
+from maskdsl.schedule.rows import is_slow, of_positions
 from maskdsl.schedule.unsupported import Unsupported
 
 BANDWIDTH = 3e12
@@ -45,8 +46,12 @@ IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
     ops.TreeAdjoint: (0, 1),
     ops.WalkAdjoint: (1, 2),
     ops.BandAdjoint: (1,),
+    ops.DecayDot: (0,),
+    ops.DecayDotAdjoint: (0, 1, 2),
 }
 """Operations between chunks, and which of their results are made for all chunks at once.
+
+So are pairs of positions with a decay a channel between them: a kernel of their own takes fewer channels at a time.
 
 The adjoint of a band makes its one of what the kernel over chunks leaves in memory beside the other results.
 """
@@ -60,7 +65,13 @@ ADJOINT = (ops.WalkAdjoint, ops.BandAdjoint)
 LOOKING = (ops.Band, ops.BandAdjoint, ops.Shift)
 """Operations of one chunk that read values of others: what is much work to make waits for them in memory."""
 
-HEAVY = (*BETWEEN, ops.Dot, ops.DecayDot, ops.DecayDotAdjoint)
+CHANNELS = 64
+"""The key channels that a program holds where decays are one a channel, and so are the tiles that they are part of."""
+
+PAIRS = (ops.DecayDot, ops.DecayDotAdjoint)
+"""Operations that a kernel does for a block of key channels at a time."""
+
+HEAVY = (*BETWEEN, ops.Dot)
 """Operations that a kernel does for its own chunk only."""
 
 SUPPORTED = (
@@ -76,7 +87,7 @@ SUPPORTED = (
 class Stage:
     """One kernel over chunks that writes `values`, or the kernels of an operation between chunks.
 
-    `available` are the values of earlier stages that it loads.
+    `available` are the values of earlier stages that it loads. Programs `split` key channels where that is told.
     """
 
     kind: Kind
@@ -84,6 +95,7 @@ class Stage:
     values: tuple[str, ...]
     available: frozenset[str]
     instruction: Instruction | None = None
+    split: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,9 +112,18 @@ class Stages:
     totals: tuple[Instruction, ...]
     host: Program
 
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The values of positions that the first kernel leaves in memory."""
+        maker = {r: i for i in self.program.instructions for r in i.results}
+        return tuple(v for s in self.stages if s.kind == "chunks" for v in s.values if v in maker and is_slow(maker[v]))
+
 
 def stages(program: Program, sizes: Mapping[str, int], gradient: str | None = None) -> Stages:
-    """Divide a program, which loads `gradient` if it is a backward one; raises Unsupported where it holds operations that no kernel is printed for."""
+    """Divide a program, which loads `gradient` if it is a backward one.
+
+    Raises Unsupported where it holds operations that no kernel is printed for.
+    """
     for instruction in program.instructions:
         if not isinstance(instruction.op, SUPPORTED) or getattr(instruction.op, "steps", 1) > 1:
             raise Unsupported(f"'{program.name}' has a path whose steps do not commute.")
@@ -136,6 +157,8 @@ class _Division:
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
         self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
         self.host = self._on_host()
+        self.rows = self._slow_rows()
+        self.channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self.phases = self._phases()
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
@@ -150,7 +173,11 @@ class _Division:
         for instruction in self.program.instructions:
             if isinstance(instruction.op, ADJOINT):
                 wanted.setdefault(self._phase_of(instruction) - 1, [])
+        if self.rows:
+            wanted.setdefault(0, [])
         graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY and self._wanted(i)]
+        for value in (v for i in graph if isinstance(i.op, PAIRS) for v in self._left(i)):
+            wanted.setdefault(self.phases[value], [])
         made: list[Stage] = []
         for phase in range(max([*wanted, *(self._phase_of(i) for i in graph)], default=0), -1, -1):
             for instruction in reversed(graph):
@@ -158,9 +185,53 @@ class _Division:
                     left = isinstance(instruction.op, ops.BandAdjoint)
                     operands = () if left else instruction.operands
                     made.append(self._stage("graph", phase, operands, wanted, instruction))
-            if wanted.get(phase):
-                made.append(self._stage("chunks", phase, tuple(dict.fromkeys(wanted[phase])), wanted))
+            for values in self._kernels(wanted.get(phase, ()), phase):
+                made.append(self._stage("chunks", phase, values, wanted))
         return Stages(self.program, self.size, tuple(reversed(made)), self.totals, self._host_program())
+
+    def _slow_rows(self) -> frozenset[str]:
+        """The values of positions that a first kernel makes: slow ones that something wider waits for.
+
+        The backward pass finds them where the forward pass has left them.
+        """
+        slow: set[str] = set()
+        behind: set[str] = set()  # values of positions that depend on slow ones
+        needed = False
+        for instruction in self.program.instructions:
+            narrow = of_positions(instruction.types[0])
+            if narrow and is_slow(instruction) and not self.gradients & set(instruction.results):
+                slow |= set(instruction.results)
+            elif not (narrow and (slow | behind) & set(instruction.operands)):
+                needed |= bool((slow | behind) & set(instruction.operands))
+                continue
+            behind |= set(instruction.results)
+        return frozenset(slow if needed and not self.gradients else ())
+
+    def _kernels(self, values: Iterable[str], phase: int) -> list[tuple[str, ...]]:
+        """The values of one phase by kernel, the last first: what a scan runs over is made apart from the rest.
+
+        So is what programs can split the channels of.
+        """
+        scanned = {x for i in self.program.instructions if isinstance(i.op, ops.Scan) for x in i.operands}
+        found: dict[tuple[bool, bool], list[str]] = {}
+        for value in dict.fromkeys(values):
+            found.setdefault((value in scanned, self._splits(value, phase)), []).append(value)
+        return [tuple(found[key]) for key in sorted(found)]
+
+    def _splits(self, value: str, phase: int) -> bool:
+        """Whether programs can split the key channels of a value, and had better."""
+        if not self.channelwise or self.sizes["K"] <= CHANNELS:
+            return False
+        pending, seen = [value], set()
+        while pending:
+            current = pending.pop()
+            if current in seen or current in self.memory | self.loads or self.phases[current] < phase:
+                continue
+            if self._joins_channels(current) or isinstance(self.maker[current].op, BETWEEN):
+                return False
+            seen.add(current)
+            pending.extend(self.maker[current].operands)
+        return "K" in self.types[value]
 
     def _wanted(self, instruction: Instruction) -> bool:
         """Whether something uses what an operation between chunks makes for all of them."""
@@ -175,22 +246,31 @@ class _Division:
         wanted: dict[int, list[str]],
         instruction: Instruction | None = None,
     ) -> Stage:
-        needed = [v for v in values if v not in self.memory]
+        left = self._left(instruction) if instruction else set()
+        needed = [v for v in values if v not in self.memory | left]
         if kind == "chunks":
             needed = [x for v in needed for x in self._inputs_of(v)]
-        stored = self._cut(needed, phase - (kind == "chunks"), wanted)
-        if isinstance(instruction and instruction.op, ops.Scan):
-            # a scan runs over what a kernel over chunks has left in memory
-            stored |= {v for v in values if v not in self.memory | self.loads}
+        split = isinstance(instruction.op, PAIRS) if instruction else all(self._splits(v, phase) for v in values)
+        stored = left | self._cut(needed, phase - (kind == "chunks"), wanted, split)
         for value in stored:
             wanted.setdefault(self.phases[value], []).append(value)
-        return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction)
+        return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction, split)
+
+    def _left(self, instruction: Instruction) -> set[str]:
+        """The operands that an operation takes as kernels over chunks have left them in memory: all those of a scan."""
+        count = {ops.Scan: 2, ops.DecayDotAdjoint: 1}.get(type(instruction.op), 0)
+        return {v for v in instruction.operands[:count] if v not in self.memory | self.loads}
 
     def _inputs_of(self, value: str) -> Iterable[str]:
         return self.maker[value].operands if value not in self.loads else ()
 
-    def _cut(self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]]) -> set[str]:
-        """What a stage that needs values loads of those of phases up to `before`, the rest being computed again."""
+    def _cut(
+        self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]], split: bool = False
+    ) -> set[str]:
+        """What a stage that needs values loads of those of phases up to `before`, the rest being computed again.
+
+        Where key channels are `split` among programs, none can compute what is made of all of them.
+        """
         graph: nx.DiGraph = nx.DiGraph()
         graph.add_nodes_from(["source", "sink"])
         pending, seen = [x for v in needed for x in self._frontier(v, before)], set()
@@ -201,7 +281,8 @@ class _Division:
             if value in seen or value in self.loads or value in self.memory:
                 continue
             seen.add(value)
-            graph.add_edge("source", (value, "in"), **self._again(value))
+            again = {} if split and self._joins_channels(value) else self._again(value)
+            graph.add_edge("source", (value, "in"), **again)
             graph.add_edge((value, "in"), (value, "out"), **self._store(value, wanted))
             for operand in self.maker[value].operands:
                 if operand not in self.loads and operand not in self.memory:
@@ -226,16 +307,22 @@ class _Division:
             else:
                 pending.extend(self.maker[current].operands)
 
+    def _joins_channels(self, value: str) -> bool:
+        """Whether a value is made of all key channels of another."""
+        return "K" not in self.types[value] and any("K" in self.types[x] for x in self.maker[value].operands)
+
     def _again(self, value: str) -> dict[str, float]:
         """The time that computing a value again takes, in picoseconds; no bound for what is never done twice."""
         instruction = self.maker[value]
-        if isinstance(instruction.op, BETWEEN):
+        if isinstance(instruction.op, BETWEEN) or value in self.rows:
             return {}
-        if isinstance(instruction.op, ops.Dot | ops.DecayDot | ops.DecayDotAdjoint):
+        if isinstance(instruction.op, ops.Dot):
             time = flops(instruction, self.types, self.sizes) / DOTS
         elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
             time = OPERATIONS * pairs / ELEMENTWISE
+        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat):
+            time = 0.0
         elif isinstance(instruction.op, ops.Map):
             # what varies along fewer axes than the result costs next to nothing
             wide = [x for x in instruction.operands if self._axes(x) == self._axes(value)]
@@ -253,7 +340,9 @@ class _Division:
             return {}
         if value in wanted.get(self.phases[value], ()):
             return {"capacity": 1}
-        extra = 0 if self.phases[value] in wanted else KERNEL
+        phase = self.phases[value]
+        own = phase in wanted and (phase > 0 or not self.rows or value in self.rows)
+        extra = 0 if own else KERNEL
         return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
 
     def _axes(self, value: str) -> int:
@@ -274,9 +363,7 @@ class _Division:
         """The values that depend on totals."""
         host: set[str] = set()
         for instruction in self.program.instructions:
-            if instruction not in self.totals and host & set(instruction.operands):
-                host |= set(instruction.results)
-            elif instruction in self.totals:
+            if (instruction not in self.totals and host & set(instruction.operands)) or instruction in self.totals:
                 host |= set(instruction.results)
         return host
 
@@ -300,7 +387,16 @@ class _Division:
         known = self.phases if phases is None else phases
         looking = isinstance(instruction.op, LOOKING)
         ready = max((known[x] + (looking and self._worked[x] == known[x]) for x in instruction.operands), default=0)
+        wide = not of_positions(instruction.types[0])
+        if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
+            ready = max(ready, 1)
         return ready + isinstance(instruction.op, ADJOINT)
+
+    def _after_rows(self, value: str) -> bool:
+        """Whether a value of positions waits for the first kernel."""
+        if value in self.rows:
+            return True
+        return of_positions(self.types[value]) and any(self._after_rows(x) for x in self.maker[value].operands)
 
     def _host_program(self) -> Program:
         """The instructions behind the totals, which it loads, and what they need of small inputs."""

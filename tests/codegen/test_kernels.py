@@ -1,0 +1,187 @@
+"""Generated kernels in Triton's interpreter: output and every gradient against the float64 oracles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from compilation import library_spec
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from kernel_calls import case_of, failures, supported
+from strategies import spec_texts
+from tile_kernels import triton_process
+
+import maskdsl
+from maskdsl import library
+from maskdsl.language.printer import to_text
+from maskdsl.runtime.sampling import regimes, shapes
+from maskdsl.runtime.verification import Case
+
+Check = Callable[..., None]
+
+QKV = ("q, k : key", "v : value")
+NUMBER, DIAGONAL, WEIGHTS = "g : token <= 0", "g : channel <= 0", "lam : level"
+STRONG = 'fenwick(lam, admissibility="strong")'
+DECAY = "semiseparable(g)"
+
+
+def block(*lines: str) -> str:
+    return "attention test:\n" + "".join(f"    {line}\n" for line in (*QKV, *lines))
+
+
+def masked(mask: str, *declared: str) -> str:
+    return block(*declared, f"return attend(q, k, v, {mask})")
+
+
+@pytest.fixture(scope="module")
+def check() -> Iterator[Check]:
+    """Ask for a call without failures, in a process in which Triton is the interpreter."""
+    with triton_process(interpret=True) as pool:
+
+        def run(text: str, case: Case, chunk: int | None = None) -> None:
+            found = pool.submit(failures, text, case, chunk).result()
+            assert not found, (text, case, found)
+
+        yield run
+
+
+KERNELS = [name for name in library.names() if supported(to_text(library_spec(name).syntax))]
+
+
+def test_kernels_serve_every_definition_whose_steps_commute() -> None:
+    rank_one = {n for n in library.names() if "delta(" in library.read(n) or "rank1(" in library.read(n)}
+    assert set(KERNELS) == set(library.names()) - rank_one
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_definitions(check: Check, name: str) -> None:
+    text = to_text(library_spec(name).syntax)
+    check(text, case_of(text, 131, H=4, K=20, V=18, key_heads=2))
+
+
+@pytest.mark.parametrize("T", [1, 63, 64, 65, 129])
+def test_lengths(check: Check, T: int) -> None:
+    text = masked(f"{DECAY} * fenwick(lam) + window(70)", NUMBER, WEIGHTS)
+    check(text, case_of(text, T, B=2))
+
+
+@pytest.mark.parametrize("regime", ["zero", "tiny", "strong5", "strong88", "mixed"])
+@pytest.mark.parametrize("declared", [NUMBER, DIAGONAL])
+def test_gates(check: Check, declared: str, regime: Any) -> None:
+    text = masked(f"{DECAY} * fenwick(lam) + {DECAY} * window(40) + {DECAY}", declared, WEIGHTS)
+    check(text, case_of(text, 75, regime=regime), 16)
+
+
+MASKS: dict[str, tuple[str, int, int | None]] = {
+    "strong": (f"{DECAY} * {STRONG}", 150, 16),
+    "strong, whole chunks": (f"{DECAY} * {STRONG}", 200, None),
+    "base 3": (f"{DECAY} * fenwick(lam, base=3)", 100, 9),
+    "base 3, usual chunks": (f"{DECAY} * fenwick(lam, base=3)", 170, None),
+    "base 4": (f"{DECAY} * fenwick(lam, base=4)", 150, 16),
+    "base 5": (f"{DECAY} * fenwick(lam, base=5)", 140, None),
+    "base 10": (f"{DECAY} * fenwick(lam, base=10)", 115, 10),
+    "base 16": (f"{DECAY} * fenwick(lam, base=16)", 100, None),
+    "window inside a chunk": (f"{DECAY} * window(20) * fenwick(lam)", 70, None),
+    "window of one": (f"{DECAY} * window(1) * fenwick(lam)", 70, None),
+    "window of a chunk": (f"{DECAY} * window(16) * fenwick(lam)", 70, 16),
+    "window past a chunk": (f"{DECAY} * window(17) * fenwick(lam)", 70, 16),
+    "window past two": (f"{DECAY} * window(34) * fenwick(lam)", 70, 16),
+    "window over all": (f"{DECAY} * window(300) * fenwick(lam)", 70, 16),
+    "window and strong": (f"{DECAY} * window(45) * {STRONG}", 90, 16),
+    "window and base 3": (f"{DECAY} * window(40) * fenwick(lam, base=3)", 90, 9),
+    "two trees": (f"{DECAY} * fenwick(lam, base=2) + {DECAY} * fenwick(softplus(lam), base=4)", 150, None),
+    "weak and strong": (f"{DECAY} * fenwick(lam) + {DECAY} * {STRONG}", 100, 16),
+    "a tree and a scan": (f"{DECAY} * fenwick(lam) + {DECAY}", 70, 16),
+    "a chunk of any size": (f"{DECAY} + window(30) * fenwick(lam, base=20)", 70, 20),
+}
+
+
+@pytest.mark.parametrize("declared", [NUMBER, DIAGONAL], ids=["number", "diagonal"])
+@pytest.mark.parametrize("name", MASKS)
+def test_masks(check: Check, name: str, declared: str) -> None:
+    mask, T, chunk = MASKS[name]
+    text = masked(mask, declared, WEIGHTS)
+    check(text, case_of(text, T), chunk)
+
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "a gate": (NUMBER, "z : value", f"return attend(q, k, v, {DECAY}) * silu(z)"),
+    "a skip": ("z, y : value", "return attend(q, k, v, causal) + z - y"),
+    "norms of vectors": (NUMBER, f"return attend(l2norm(q), l2norm(k), v, {DECAY})"),
+    "a norm of the output": (NUMBER, f"return l2norm(attend(q, k, v, {DECAY}))"),
+    "two outputs": (NUMBER, f"return attend(q, k, v, {DECAY}) - sigmoid(g) * attend(k, q, v, window(70))"),
+    "an output of an output": (NUMBER, f"a = attend(q, k, v, {DECAY})", "return attend(k, q, a, window(70))"),
+    "a window of a window": (f"a = attend(q, k, v, {DECAY} * window(70))", NUMBER, "return attend(k, q, a, window(66))"),
+    "gradients that are equal": ("a, b : token", "return attend(q, k, v, semiseparable(-softplus(a + b)))"),
+    "inputs that cancel": ("a : head", "d : token", "return attend(q, k, v, causal) + (a - a + d - d) * v"),
+    "parameters": (
+        "a, D : head",
+        "y : head_channel",
+        "return attend(y * q, a * k, v, semiseparable(-softplus(y)) * semiseparable(-exp(a))) + D * v",
+    ),
+    "sizes": (
+        "a : head",
+        WEIGHTS,
+        "return attend(q / T, k, v, semiseparable(-exp(a) / T - 1 / L) * fenwick(lam), scale=sqrt(B * H * Hk / (K + V)))",
+    ),
+    "names that generated text uses": (
+        "t_n : token <= 0",
+        "weight, state, in_n, n, h, q_ptr, q_b, depth, reads, lag, other, total, d_o, c : token",
+        WEIGHTS,
+        "m = semiseparable(t_n - exp(h * q_ptr * q_b * depth)) * fenwick(lam * reads)",
+        "return attend(q * c, k * weight * state * in_n, v * n, m) + (lag + other + total * d_o) * attend(q, k, v, window(70))",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs(check: Check, name: str) -> None:
+    text = block(*sorted(OUTPUTS[name], key=lambda line: " : " not in line))
+    check(text, case_of(text, 80, key_heads=1))
+
+
+SIZES = [
+    (1, 1, 1, ()),
+    (200, 3, 1, ()),
+    (16, 130, 2, ()),
+    (5, 3, 4, (2, 1)),
+    (24, 130, 4, (2, 1)),
+    (17, 5, 6, (3, 1)),
+]
+
+
+@pytest.mark.parametrize("declared", [NUMBER, DIAGONAL], ids=["number", "diagonal"])
+@pytest.mark.parametrize(("K", "V", "H", "key_heads"), SIZES)
+def test_sizes(check: Check, declared: str, K: int, V: int, H: int, key_heads: tuple[int, ...]) -> None:
+    """Tiles that are not full, several tiles of V, and key-side heads shared by several heads."""
+    lines = declared, WEIGHTS, f"m = {DECAY} * {STRONG} + {DECAY} * window(40) + causal", "a = attend(l2norm(q), k, v, m)"
+    text = block(*lines, "return a * sigmoid(v)")
+    check(text, case_of(text, 70, K=K, V=V, H=H, key_heads=key_heads), 16)
+
+
+def test_a_norm_over_several_tiles(check: Check) -> None:
+    text = block(NUMBER, f"a = l2norm(attend(q, k, v, {DECAY} * window(70)))", "return attend(k, q, a, causal) * tanh(a)")
+    check(text, case_of(text, 70, V=150))
+
+
+def test_hierarchies_without_a_common_chunk() -> None:
+    text = masked("fenwick(lam) + fenwick(lam, base=3)", WEIGHTS)
+    assert not supported(text)
+
+
+@settings(
+    max_examples=16,
+    derandomize=True,
+    deadline=None,
+    phases=(Phase.generate,),
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.data())
+def test_random_specs(check: Check, data: st.DataObject) -> None:
+    text = data.draw(spec_texts())
+    assume("delta(" not in text and "rank1(" not in text and supported(text))
+    case = Case(data.draw(shapes(maskdsl.compile(text).spec)), data.draw(regimes()), 0)
+    check(text, case)

@@ -1,0 +1,47 @@
+"""Calls of generated kernels, for a process in which Triton is the interpreter."""
+
+from __future__ import annotations
+
+import maskdsl
+from maskdsl.mask.nodes import Kind
+from maskdsl.runtime.arguments import needed_levels
+from maskdsl.runtime.regimes import Regime
+from maskdsl.runtime.sampling import Shape
+from maskdsl.runtime.triton.build import text_of
+from maskdsl.runtime.verification import Case, Comparison, compare
+from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.unsupported import Unsupported
+
+
+def failures(text: str, case: Case, chunk: int | None = None) -> list[Comparison]:
+    """The outputs and gradients of a call in which kernels and oracles differ by more than rounding."""
+    attention = maskdsl.compile(text, "triton", chunk=chunk)
+    return [comparison for comparison in compare(attention, case) if not comparison.passed]
+
+
+def case_of(
+    text: str,
+    T: int,
+    *,
+    B: int = 1,
+    H: int = 2,
+    K: int = 5,
+    V: int = 3,
+    key_heads: int | tuple[int, ...] = (),
+    regime: Regime = "mild",
+) -> Case:
+    """A call with as many levels as it needs; `key_heads` are those of the key inputs, in declared order."""
+    spec = maskdsl.compile(text).spec
+    keys = [each.name for each in spec.inputs if each.kind is Kind.KEY]
+    counts = (key_heads,) * len(keys) if isinstance(key_heads, int) else key_heads
+    shape = Shape(B, T, H, K, V, max(1, needed_levels(spec, T)), tuple(zip(keys, counts, strict=False)))
+    return Case(shape, regime, 0)
+
+
+def supported(text: str) -> bool:
+    """Whether there are kernels for a spec."""
+    try:
+        text_of(maskdsl.compile(text).spec, Configuration((), 4, 4, padded(4), "fp32", None, "interpreter"))
+    except Unsupported:
+        return False
+    return True
