@@ -30,7 +30,7 @@ ELEMENTS = 2048
 """Entries of a state that a program holds where it only adds and scales them."""
 
 
-FULL = 160
+FULL = 256
 """Programs that keep a GPU busy."""
 
 
@@ -71,8 +71,7 @@ class Module:
             if stage.kind == "chunks":
                 before, self.host = self.host, []
                 self._chunks(stage)
-                scanned = {x for s in self.plan.stages if s.instruction and self._scans(s) for x in s.instruction.operands}
-                if scanned.issuperset(stage.values):
+                if self._only_scanned(stage.values):
                     self.leaf, self.host = self.leaf + self.host, before
                 else:
                     self.host = before + self.host
@@ -80,6 +79,13 @@ class Module:
                 assert stage.instruction is not None
                 self._graph(stage, stage.instruction)
         self._totals()
+
+    def _only_scanned(self, values: tuple[str, ...]) -> bool:
+        """Whether nothing but scans reads values of a kernel."""
+        scans = [stage for stage in self.plan.stages if self._scans(stage)]
+        scanned = {x for stage in scans if stage.instruction for x in stage.instruction.operands}
+        elsewhere = {x for stage in self.plan.stages if not self._scans(stage) for x in stage.available}
+        return scanned.issuperset(values) and elsewhere.isdisjoint(values)
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""

@@ -215,9 +215,12 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
             with kernel.block(f"for part in range({parts}):"):
                 line(f"total += tl.load({base} + other * {shares.entries} + part * {step} + {emit.lane('K')})")
     else:
-        line("others = tl.arange(0, 64)[None, :]")
-        with kernel.block("for start in range(first, last, 16):"):
+        with (
+            kernel.block("for start in range(first, last, 16):"),
+            kernel.block(f"for other in range(0, {reads}, 64):"),
+        ):
             line("n = start + tl.arange(0, 16)[:, None]")
+            line("others = other + tl.arange(0, 64)[None, :]")
             with kernel.block(f"for part in range({parts}):"):
                 mask = f"(n < last) & (others > rank) & (others < {reads})"
                 line(f"some = tl.load({base} + others + part * {step}, mask={mask}, other=0.0)")

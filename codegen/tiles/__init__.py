@@ -10,7 +10,8 @@ from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
-from maskdsl.codegen.tiles.products import dot, exp
+from maskdsl.codegen.tiles.products import dot
+from maskdsl.codegen.tiles.scalars import exp, softplus
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum
 
@@ -27,6 +28,7 @@ __all__ = [
     "place_column",
     "select",
     "select_adjoint",
+    "softplus",
     "spans",
     "spans_adjoint",
     "tril",

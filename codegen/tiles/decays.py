@@ -44,11 +44,11 @@ def decay_dot(
         right = rows & half != 0
         decay = _decay(logs, half, ROW, COLUMN, PRECISION).to(OPERAND)
         # two products, so that no layout changes inside the loop
-        sides = tl.where(right, queries * decay, keys * decay)
+        sides = tl.where(right, queries, keys) * decay
         met = tl.dot(sides, tl.trans(sides), input_precision=PRECISION)
         # the half to the left of a query's own one, if its own is a right one
-        left = tl.where(right, (rows & -half) - half, -1)
-        scores = tl.where(columns & -half == left, met, scores)
+        left = tl.where(right, (rows & -half) - half, SIZE)
+        scores = tl.where(_within(left, half + 0 * rows, SIZE), met, scores)
         half *= 2
     return scores
 
@@ -122,7 +122,14 @@ def _between(half: tl.tensor, SIZE: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.
     start, right = u & -half, u & half != 0
     first = tl.where(right, u - ROW + 1, start)
     end = tl.where(right, start + half, u - COLUMN + 1)
-    return tl.where((c >= first) & (c < end), 1.0, 0.0)
+    return tl.where((c - first).to(tl.uint32) < (end - first).to(tl.uint32), 1.0, 0.0)
+
+
+@triton.jit
+def _within(first: tl.tensor, count: tl.tensor, SIZE: tl.constexpr) -> tl.tensor:
+    """Which columns are among the `count` from `first`, which are those of a row; by one comparison."""
+    columns = tl.arange(0, SIZE)[None, :]
+    return (columns - first).to(tl.uint32) < count.to(tl.uint32)
 
 
 @triton.jit

@@ -30,7 +30,7 @@ def pair_weights(
     """
     ROWS: tl.constexpr = lam.shape[0]
     INSIDE: tl.constexpr = _levels(SIZE, BASE) - 1
-    level = INSIDE + _level(n, m, lam.shape[1] - INSIDE, BASE, STRONG)
+    level = INSIDE + _level(n, m, _reachable(lam.shape[1] - INSIDE, BASE), BASE, STRONG)
     weights = tl.broadcast_to(level_column(lam, level)[:, None], [ROWS, ROWS])
     if STRONG:  # noqa: SIM102 - decided when compiled, unlike the next one
         if n - m == 1:
@@ -146,6 +146,15 @@ def _levels(size: int, base: int) -> int:
     while block < size:
         count, block = count + 1, block * base
     return count
+
+
+@triton.constexpr_function
+def _reachable(count: int, base: int) -> int:
+    """`count`, or as many levels as positions of 31 bits have."""
+    most, block = 1, 1
+    while block < 2**31:
+        most, block = most + 1, block * base
+    return min(count, most)
 
 
 @triton.constexpr_function

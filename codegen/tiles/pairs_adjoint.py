@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.tiles.levels import _level, _levels, place_column
+from maskdsl.codegen.tiles.levels import _level, _levels, _reachable, place_column
 
 
 @triton.jit
@@ -21,7 +21,7 @@ def pair_weights_adjoint(
     """dlam[c, l] = the sum of d[c, s] over the s of level l, for two chunks m < n; [C, C] -> [C, LP]."""
     ROWS: tl.constexpr = d.shape[0]
     INSIDE: tl.constexpr = _levels(SIZE, BASE) - 1
-    level = INSIDE + _level(n, m, LP - INSIDE, BASE, STRONG)
+    level = INSIDE + _level(n, m, _reachable(LP - INSIDE, BASE), BASE, STRONG)
     dlam = place_column(tl.sum(d, 1), level, LP)
     if STRONG:  # noqa: SIM102 - decided when compiled, unlike the next one
         if n - m == 1:

@@ -10,9 +10,3 @@ import triton.language as tl
 def dot(x: tl.tensor, y: tl.tensor, OPERAND: tl.constexpr, PRECISION: tl.constexpr) -> tl.tensor:
     """x @ y in float32, [M, R] and [R, N] -> [M, N]."""
     return tl.dot(x.to(OPERAND), y.to(OPERAND), input_precision=PRECISION)
-
-
-@triton.jit
-def exp(x: tl.tensor) -> tl.tensor:
-    """exp(x), by one instruction: what is denormal becomes 0."""
-    return tl.exp2(1.4426950408889634 * x)

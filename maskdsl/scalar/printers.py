@@ -20,7 +20,9 @@ def to_torch(expr: sympy.Expr, names: Mapping[str, str]) -> str:
 
 
 def to_triton(expr: sympy.Expr, names: Mapping[str, str]) -> str:
-    """Triton source on float32 values, to be run where `tl` is `triton.language`; `names` as in `to_torch`.
+    """Triton source on float32 values, to be run where `tl` is `triton.language`, `tiles` the package of tile functions.
+
+    `names` is as in `to_torch`.
 
     Dimensions must be compile-time constants there. Raises ValueError for a function of dimensions other than a power.
     """

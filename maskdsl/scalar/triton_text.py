@@ -24,6 +24,7 @@ _TRITON: Names = {
     sympy.log: "tl.log",
     sympy.Abs: "tl.abs",
     sigmoid: "tl.sigmoid",
+    softplus: "tiles.softplus",
     rsqrt: "tl.rsqrt",
 }
 
@@ -65,13 +66,6 @@ class TritonPrinter(ScalarPrinter):
     def _exp(self, exponent: str) -> str:
         # a power of 2 is one instruction where what is denormal becomes 0; tl.exp keeps that, and costs four
         return f"tl.exp2({math.log2(math.e)}*{exponent})"
-
-    def _print_softplus(self, expr: softplus) -> str:
-        # Far below zero 1 + exp(x) rounds to 1; the series keeps the relative precision.
-        x = self._print(expr.args[0])
-        power = self._exp(f"({x})")
-        series = f"{power}*(1.0 - {power}*(0.5 - {power}*0.3333333333333333))"
-        return f"tl.where({x} < -4.0, {series}, tl.maximum({x}, 0.0) + tl.log(1.0 + {self._exp(f'-tl.abs({x})')}))"
 
     def _print_relu(self, expr: relu) -> str:
         return f"tl.maximum({self._print(expr.args[0])}, 0.0)"
