@@ -6,7 +6,7 @@ import triton.language as tl
 AXES = {"g": ("H",), "v": ("B", "T", "H", "V")}
 GRADIENT = "d_o"
 FORWARD = ("g", "v")
-BACKWARD = ("d_o", "g", "v", "sums")
+BACKWARD = ("d_o", "g", "v")
 STORED = ("sums",)
 
 
@@ -53,7 +53,9 @@ def forward(at, g, v):
     return o, (sums,)
 
 
-def backward(at, d_o, g, v, sums):
+def backward(at, d_o, g, v, stored):
+    (sums,) = stored
+    stored.clear()
     d_v = at.gradient("v")
     d_g = at.float(at.B, at.H)
     args = d_o, *at.strides(d_o), g, sums, d_v, d_g, at.T, at.H, v.shape[-1]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from unittest import mock
+
 import maskdsl
+from maskdsl.codegen.kernels import module
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.regimes import Regime
@@ -17,6 +22,16 @@ def failures(text: str, case: Case, chunk: int | None = None) -> list[Comparison
     """The outputs and gradients of a call in which kernels and oracles differ by more than rounding."""
     attention = maskdsl.compile(text, "triton", chunk=chunk)
     return [comparison for comparison in compare(attention, case) if not comparison.passed]
+
+
+def failures_of_a_full_gpu(text: str, case: Case) -> list[Comparison]:
+    """The same where every call has heads enough to fill a GPU."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"MASKDSL_CACHE": folder}),
+        mock.patch.object(module, "FULL", 0),
+    ):
+        return failures(text, case)
 
 
 def case_of(

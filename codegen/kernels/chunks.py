@@ -48,7 +48,7 @@ class ChunksKernel:
         for value in needed:
             if self._shared(value) and value not in after and self._used_by_heads(value, needed, after):
                 emit.tile(value, self.place)
-        sums = [v for v in needed if isinstance(emit.maker[v].op, ops.GroupSum)]
+        sums = [v for v in needed if isinstance(emit.maker[v].op, ops.GroupSum) and v not in emit.available]
         for value in sums:
             self.sums[value] = emit.assign(value, emit.zeros(emit.dims(value)))
         self._loop(wanted, sums)
@@ -133,7 +133,7 @@ class ChunksKernel:
         after: set[str] = set()
         for value in needed:
             maker = emit.maker[value]
-            if isinstance(maker.op, ops.GroupSum) or (value not in emit.available and after & set(maker.operands)):
+            if value not in emit.available and (isinstance(maker.op, ops.GroupSum) or after & set(maker.operands)):
                 after.add(value)
         return after
 

@@ -546,6 +546,12 @@ class Evaluator:
             terms.append(term)
         return sympy.Add(*terms)
 
+    def _joined(self, letter: str) -> Parts:
+        """The parts of a sum along an axis."""
+        if letter == "K" and self.tiling.key_parts > 1:
+            raise SharedSum("A sum over channels is needed by several programs, each of which has some of them.")
+        return Parts({"V"} if letter == "V" and self.tiling.parts > 1 else ())
+
     def _sum(self, op: ops.Sum, instruction: Instruction, place: Place) -> Tile:
         x = self.bare(instruction.operands[0], place)
         if x.rows and x.dims[1][0] not in {dim - 3 if len(self.types[instruction.operands[0]]) == 5 else dim - 2 for dim in op.dims}:
@@ -564,16 +570,14 @@ class Evaluator:
                 text, kept = f"tl.sum({text}, {at})", [d for d in kept if d != x.dims[at]]
             if rows and len(kept) == 1:
                 text, rows = f"{text} * {rows}", None
-        parts = x.parts | {
-            "V" for at, letter in x.dims if at in summed and letter == "V" and self.tiling.parts > 1
-        }
+        parts = x.parts.union(*(self._joined(letter) for at, letter in x.dims if at in summed))
         return Tile(self.assign(instruction.results[0], text), tuple(kept), parts)
 
     def _dot(self, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
         result, (x, y) = instruction.results[0], instruction.operands
         left, right = self.tile(x, place), self.tile(y, place)
         contracted = left.dims[0 if op.transpose_x else 1][1]
-        parts = left.parts | right.parts | ({"V"} if contracted == "V" and self.tiling.parts > 1 else set())
+        parts = left.parts | right.parts | self._joined(contracted)
         rows = None
         if op.transpose_x and not op.transpose_y and (left.rows or right.rows):
             # both have a row for each term of the sum: the narrower one takes the factors of both

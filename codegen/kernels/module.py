@@ -18,6 +18,7 @@ from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
+from maskdsl.schedule.unsupported import SharedSum
 
 FIRST = 2
 """Levels of a binary hierarchy that are joined where the states of chunks are made."""
@@ -71,7 +72,7 @@ class Module:
             if stage.kind == "chunks":
                 before, self.host = self.host, []
                 self._chunks(stage)
-                if self._only_scanned(stage.values):
+                if self._only_scanned(stage):
                     self.leaf, self.host = self.leaf + self.host, before
                 else:
                     self.host = before + self.host
@@ -80,12 +81,13 @@ class Module:
                 self._graph(stage, stage.instruction)
         self._totals()
 
-    def _only_scanned(self, values: tuple[str, ...]) -> bool:
-        """Whether nothing but scans reads values of a kernel."""
-        scans = [stage for stage in self.plan.stages if self._scans(stage)]
-        scanned = {x for stage in scans if stage.instruction for x in stage.instruction.operands}
-        elsewhere = {x for stage in self.plan.stages if not self._scans(stage) for x in stage.available}
-        return scanned.issuperset(values) and elsewhere.isdisjoint(values)
+    def _only_scanned(self, stage: Stage) -> bool:
+        """Whether a scan runs over all values of a kernel, and nothing reads them before it."""
+        later = self.plan.stages[self.plan.stages.index(stage) + 1 :]
+        scans = [n for n, each in enumerate(later) if self._scans(each)]
+        scanned = {x for n in scans for i in [later[n].instruction] if i for x in i.operands}
+        between = {x for each in later[: min(scans, default=0)] for x in each.available}
+        return scanned.issuperset(stage.values) and between.isdisjoint(stage.values)
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""
@@ -167,10 +169,15 @@ class Module:
         stored = [v for v in stage.values if v not in written or self._loaded_later(v, stage)]
         self.tensors |= {name: self._tensor(name) for name, _ in named}
         for instruction in self._adjoints(stage):
-            if isinstance(instruction.op, ops.WalkAdjoint):
+            op = instruction.op
+            if not isinstance(op, ops.WalkAdjoint | ops.BandAdjoint):
+                continue
+            if f"{instruction.results[1]}.shares" in self.buffers.kept:
+                continue  # another kernel of this phase has left them
+            if isinstance(op, ops.BandAdjoint):
+                self._leave_shares(instruction, op)
+            else:
                 self._leave(instruction)
-            elif isinstance(instruction.op, ops.BandAdjoint):
-                self._leave_shares(instruction, instruction.op)
         writer = ChunksKernel(emit, outputs, stored)
         writer.write()
         for output in outputs:
@@ -282,14 +289,23 @@ class Module:
         if not self.leaf or sum(self._scans(each) for each in self.plan.stages) > 1:
             return None
         own = dataclasses.replace(
-            self.tiling, channels=min(64, self.tiling.extent("K")), value=min(64, self.tiling.value), heads=1
+            self.tiling,
+            channels=min(64, self.tiling.extent("K")),
+            value=min(64, self.tiling.value),
+            columns=self.tiling.held("V"),
+            heads=1,
         )
         order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
         kernel = self._kernel("carried", "States made and carried from chunk to chunk.", order)
         kernel.programs = f"B * H * {own.parts * own.key_parts}"
         emit = self._emit(kernel, stage, own)
         emit.available -= set(instruction.operands)
-        scan.carry_made(emit, instruction)
+        try:
+            scan.carry_made(emit, instruction)
+        except SharedSum:
+            # what chunks write, such as a normalised key, needs all channels or columns
+            self.kernels.remove(kernel)
+            return None
         kernel.warps, kernel.stages = 4, 3
         return kernel
 

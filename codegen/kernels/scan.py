@@ -5,6 +5,7 @@ from __future__ import annotations
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.evaluate import Evaluator, Place
+from maskdsl.schedule.unsupported import SharedSum
 
 
 def carry(emit: Evaluator, instruction: Instruction) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskdsl.chunk.ops import Axes
-from maskdsl.schedule.configuration import Mode, padded
+from maskdsl.schedule.configuration import DeviceKind, Mode, padded
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Tiling:
     heads: int
     mode: Mode
     channels: int = 0
+    columns: int = 0
+    """Columns of a state in memory; 0 for as many as tiles of `value` columns need."""
+    device: DeviceKind = "cuda"
 
     @property
     def key_parts(self) -> int:
@@ -33,7 +36,7 @@ class Tiling:
     @property
     def parts(self) -> int:
         """How many programs share the columns of V."""
-        return -(-self.width // self.value) if self.width else 1
+        return (-(-self.width // self.value) if self.width else 1) if not self.columns else self.columns // self.value
 
     def extent(self, letter: str) -> int:
         """The extent of an axis in a tile."""
@@ -59,7 +62,10 @@ class Tiling:
     @property
     def precision(self) -> str:
         """How products of float32 operands are computed."""
-        return "tf32x3" if self.mode == "fp32" else "tf32"
+        if self.mode == "fp32":
+            # AMD's matrix units multiply float32 itself
+            return "ieee" if self.device == "hip" else "tf32x3"
+        return "tf32"
 
 
 Dims = tuple[tuple[int, str], ...]

@@ -11,6 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from maskdsl.codegen.tiles.sums import product_cumsum
+
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
@@ -31,7 +33,7 @@ def decay_dot(
     """
     SIZE: tl.constexpr = q.shape[0]
     rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    logs = _logs(g, OPERAND)
+    logs, pairs = _logs(g, OPERAND), _pairs(SIZE, ROW, COLUMN, OPERAND)
     queries, keys = q.to(OPERAND), k.to(OPERAND)
     scores = tl.zeros([SIZE, SIZE], tl.float32)
     if DIAGONAL == 0:
@@ -42,13 +44,11 @@ def decay_dot(
     half = 1
     while half < SIZE:
         right = rows & half != 0
-        decay = _decay(logs, half, ROW, COLUMN, PRECISION).to(OPERAND)
+        decay = _decay(logs, pairs, half, PRECISION).to(OPERAND)
         # two products, so that no layout changes inside the loop
-        sides = tl.where(right, queries, keys) * decay
+        sides = tl.where(right, queries * decay, keys * decay)
         met = tl.dot(sides, tl.trans(sides), input_precision=PRECISION)
-        # the half to the left of a query's own one, if its own is a right one
-        left = tl.where(right, (rows & -half) - half, SIZE)
-        scores = tl.where(_within(left, half + 0 * rows, SIZE), met, scores)
+        scores = tl.where(_parted(pairs, half) & right, met, scores)
         half *= 2
     return scores
 
@@ -65,10 +65,10 @@ def decay_dot_adjoint(
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """dS -> dq, dk, dg of `decay_dot`, [C, K] each. The gradient of a decay is a sum over the pairs it lies between."""
+    """dS -> dq, dk, dg of `decay_dot`, [C, K] each."""
     SIZE: tl.constexpr = q.shape[0]
     rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    logs = _logs(g, OPERAND)
+    logs, pairs = _logs(g, OPERAND), _pairs(SIZE, ROW, COLUMN, OPERAND)
     dq, dk, dg = tl.zeros_like(q), tl.zeros_like(q), tl.zeros_like(q)
     if DIAGONAL == 0:
         own = tl.sum(tl.where(columns == rows, d, 0.0), 1)[:, None]
@@ -80,19 +80,29 @@ def decay_dot_adjoint(
     queries, keys = q.to(OPERAND), k.to(OPERAND)
     below = tl.where(columns < rows, d, 0.0)
     both = (below + tl.trans(below)).to(OPERAND)
+    # the gradient of a decay as the pairs that end after it less those that begin after it; both are sums of the same
+    # products, so that nothing but the rounding of their sum is left of a pair that does both
+    TELESCOPED: tl.constexpr = tl.float32 != OPERAND and ROW == COLUMN
+    ends = tl.zeros_like(q)
     half = 1
     while half < SIZE:
         right = rows & half != 0
-        decay = _decay(logs, half, ROW, COLUMN, PRECISION).to(OPERAND)
+        decay = _decay(logs, pairs, half, PRECISION).to(OPERAND)
         sides = tl.where(right, queries * decay, keys * decay)
-        parted = (rows & -half) ^ half == columns & -half
-        dsides = tl.dot(tl.where(parted, both, 0.0).to(OPERAND), sides, input_precision=PRECISION) * decay
-        dq += tl.where(right, dsides, 0.0)
-        dk += tl.where(right, 0.0, dsides)
-        dlogs = dsides.to(OPERAND)
-        dlogs = tl.where(right, queries * dlogs, keys * dlogs)
-        dg = tl.dot(_through(half, SIZE, ROW, COLUMN).to(OPERAND), dlogs, dg, input_precision=PRECISION)
+        met = tl.where(_parted(pairs, half), both, 0.0).to(OPERAND)
+        dsides = tl.dot(met, sides, input_precision=PRECISION)
+        if TELESCOPED:
+            ends += tl.where(right, 1.0, -1.0) * (dsides * sides)
+        dsides *= decay
+        dq += tl.where(right, 1.0, 0.0) * dsides
+        dk += tl.where(right, 0.0, 1.0) * dsides
+        if not TELESCOPED:
+            dlogs = dsides.to(OPERAND)
+            dlogs = tl.where(right, queries * dlogs, keys * dlogs)
+            dg = tl.dot(_through(half, SIZE, ROW, COLUMN).to(OPERAND), dlogs, dg, input_precision=PRECISION)
         half *= 2
+    if TELESCOPED:
+        dg += product_cumsum(ends, True, ROW == 0, 3, OPERAND)
     return dq, dk, dg
 
 
@@ -107,29 +117,42 @@ def _logs(g: tl.tensor, OPERAND: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def _decay(
-    logs: tl.tensor, half: tl.tensor, ROW: tl.constexpr, COLUMN: tl.constexpr, PRECISION: tl.constexpr
-) -> tl.tensor:
+def _decay(logs: tl.tensor, pairs: tl.tensor, half: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     """exp of the decays between each position and the border of its block of 2 * half."""
-    between = _between(half, logs.shape[0], ROW, COLUMN)
-    return tl.exp2(tl.dot(between.to(logs.dtype), logs, input_precision=PRECISION))
+    return tl.exp2(tl.dot(_between(pairs, half).to(logs.dtype), logs, input_precision=PRECISION))
 
 
 @triton.jit
-def _between(half: tl.tensor, SIZE: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr) -> tl.tensor:
+def _pairs(SIZE: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, OPERAND: tl.constexpr) -> tl.tensor:
+    """c ^ u for positions c and u, with bits that tell order; [c, u].
+
+    SIZE is set where decay u comes after the point of a query c, 2 * SIZE where it comes before that of a key c. The
+    numbers come out of a product, so what is made of them has the layout of products already.
+    """
+    c, u, of = tl.arange(0, SIZE), tl.arange(0, SIZE), tl.arange(0, 16)
+    left = tl.where(of[None, :] == 0, c[:, None], 1).to(OPERAND)
+    right = tl.where(of[:, None] == 0, SIZE, tl.where(of[:, None] == 1, u[None, :], 0)).to(OPERAND)
+    both = tl.dot(left, right, input_precision="tf32").to(tl.int32)
+    row, column = both // SIZE, both % SIZE
+    after, before = column >= row + ROW, column < row + COLUMN
+    return (row ^ column) + tl.where(after, SIZE, 0) + tl.where(before, 2 * SIZE, 0)
+
+
+@triton.jit
+def _between(pairs: tl.tensor, half: tl.tensor) -> tl.tensor:
     """1 where decay u lies between the point of position c and the border of its block of 2 * half; [c, u]."""
-    c, u = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    start, right = u & -half, u & half != 0
-    first = tl.where(right, u - ROW + 1, start)
-    end = tl.where(right, start + half, u - COLUMN + 1)
-    return tl.where((c - first).to(tl.uint32) < (end - first).to(tl.uint32), 1.0, 0.0)
+    SIZE: tl.constexpr = pairs.shape[0]
+    right = tl.arange(0, SIZE)[:, None] & half != 0
+    # in the same half, and on the side of the border
+    beyond = (SIZE - half) + tl.where(right, SIZE, 2 * SIZE)
+    return tl.where(pairs & beyond == 0, 1.0, 0.0)
 
 
 @triton.jit
-def _within(first: tl.tensor, count: tl.tensor, SIZE: tl.constexpr) -> tl.tensor:
-    """Which columns are among the `count` from `first`, which are those of a row; by one comparison."""
-    columns = tl.arange(0, SIZE)[None, :]
-    return (columns - first).to(tl.uint32) < count.to(tl.uint32)
+def _parted(pairs: tl.tensor, half: tl.tensor) -> tl.tensor:
+    """Whether the border of blocks of 2 * half is the first that parts two positions; [c, u]."""
+    SIZE: tl.constexpr = pairs.shape[0]
+    return (pairs ^ half) & (SIZE - half) == 0
 
 
 @triton.jit

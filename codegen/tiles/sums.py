@@ -16,10 +16,10 @@ def cumsum(
 ) -> tl.tensor:
     """The running sum along axis 0, [C] or [C, K], from the end if REVERSE, without the element itself if EXCLUSIVE.
 
-    Without WIDE that of [C, K] is a product with a matrix of ones and zeros, in which x counts with 16 bits.
+    Without WIDE that of [C, K] is a product of matrices, in which x counts with 16 bits.
     """
     if len(x.shape) == 2 and not WIDE:
-        total = _product(x, REVERSE, EXCLUSIVE, OPERAND)
+        total = product_cumsum(x, REVERSE, EXCLUSIVE, 2, OPERAND)
     else:
         total = tl.cumsum(x, 0, reverse=REVERSE)
         if EXCLUSIVE:
@@ -28,16 +28,20 @@ def cumsum(
 
 
 @triton.jit
-def _product(x: tl.tensor, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, OPERAND: tl.constexpr) -> tl.tensor:
-    """The running sum of x in two parts, each exact as an operand."""
+def product_cumsum(
+    x: tl.tensor, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr, OPERAND: tl.constexpr
+) -> tl.tensor:
+    """The running sum of x [C, K] as a product with a matrix of ones and zeros; x counts with 8 bits a part."""
     SIZE: tl.constexpr = x.shape[0]
     row, column = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
     first, last = (row, column) if REVERSE else (column, row)
     counted = tl.where(first < last if EXCLUSIVE else first <= last, 1.0, 0.0).to(OPERAND)
-    high = x.to(tl.bfloat16)
-    low = x - high.to(tl.float32)
-    total = tl.dot(counted, low.to(OPERAND), input_precision="tf32")
-    return tl.dot(counted, high.to(OPERAND), total, input_precision="tf32")
+    total = tl.zeros_like(x)
+    for _ in tl.static_range(PARTS):
+        part = x.to(tl.bfloat16)
+        total = tl.dot(counted, part.to(OPERAND), total, input_precision="tf32")
+        x -= part.to(tl.float32)
+    return total
 
 
 @triton.jit

@@ -56,16 +56,16 @@ class TritonPrinter(ScalarPrinter):
             product = "*".join([self.parenthesize(base, PRECEDENCE["Mul"])] * abs(int(exponent)))
             return f"({product})" if exponent > 0 else f"1.0/({product})"
         logarithm = sympy.log(base).evalf(17) if base.is_number else sympy.log(base, evaluate=False)
-        return self._exp(self._print(sympy.Mul(exponent, logarithm)))
+        return self._exp(sympy.Mul(exponent, logarithm))
 
     def _print_exp(self, expr: sympy.exp) -> str:
         if is_size(expr):
             return self.call(expr, expr.args)
-        return self._exp(self.parenthesize(expr.args[0], PRECEDENCE["Mul"]))
+        return self._exp(expr.args[0])
 
-    def _exp(self, exponent: str) -> str:
+    def _exp(self, exponent: sympy.Expr) -> str:
         # a power of 2 is one instruction where what is denormal becomes 0; tl.exp keeps that, and costs four
-        return f"tl.exp2({math.log2(math.e)}*{exponent})"
+        return f"tl.exp2({math.log2(math.e)}*{self.parenthesize(exponent, PRECEDENCE['Mul'])})"
 
     def _print_relu(self, expr: relu) -> str:
         return f"tl.maximum({self._print(expr.args[0])}, 0.0)"

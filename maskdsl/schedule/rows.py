@@ -77,7 +77,8 @@ def _factor(
 
 
 def _narrowed(program: Program) -> Program:
-    """The program whose maps have no operand that their expression does not mention."""
+    """The program whose maps have no operand that neither their expression nor their type needs."""
+    types = program.types
     instructions = []
     for instruction in program.instructions:
         if isinstance(instruction.op, ops.Map):
@@ -85,6 +86,7 @@ def _narrowed(program: Program) -> Program:
             used = [i for i in range(len(instruction.operands)) if ops.argument(i) in expr.free_symbols]
             moved = {ops.argument(i): ops.argument(n) for n, i in enumerate(used)}
             operands = tuple(instruction.operands[i] for i in used)
-            instruction = dataclasses.replace(instruction, op=ops.Map(expr.xreplace(moved)), operands=operands)
+            if operands and ax.join(*(types[x] for x in operands)) == instruction.types[0]:
+                instruction = dataclasses.replace(instruction, op=ops.Map(expr.xreplace(moved)), operands=operands)
         instructions.append(instruction)
     return dataclasses.replace(program, instructions=tuple(instructions))

@@ -160,7 +160,13 @@ class _Division:
         self.rows = self._slow_rows()
         self.channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
+        self.feeding = self._feeding()
+        self.handed: int | None = None
         self.phases = self._phases()
+        handed = [self.phases[i.results[0]] for i in program.instructions if isinstance(i.op, ops.TreeAdjoint)]
+        if handed:
+            self.handed = max(handed)
+            self.phases = self._phases()
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
         self.memory = {
             i.results[n] for i in program.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
@@ -172,7 +178,10 @@ class _Division:
             wanted.setdefault(self.phases[value], []).append(value)
         for instruction in self.program.instructions:
             if isinstance(instruction.op, ADJOINT):
-                wanted.setdefault(self._phase_of(instruction) - 1, [])
+                phase = self._phase_of(instruction)
+                wanted.setdefault(phase - isinstance(instruction.op, ops.BandAdjoint), [])
+        if self.handed is not None:
+            wanted.setdefault(self.handed, [])
         if self.rows:
             wanted.setdefault(0, [])
         graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY and self._wanted(i)]
@@ -188,6 +197,14 @@ class _Division:
             for values in self._kernels(wanted.get(phase, ()), phase):
                 made.append(self._stage("chunks", phase, values, wanted))
         return Stages(self.program, self.size, tuple(reversed(made)), self.totals, self._host_program())
+
+    def _feeding(self) -> frozenset[str]:
+        """All that an operation between chunks needs."""
+        found: set[str] = set()
+        for instruction in reversed(self.program.instructions):
+            if type(instruction.op) in IN_MEMORY or isinstance(instruction.op, BETWEEN) or found & set(instruction.results):
+                found |= set(instruction.operands)
+        return frozenset(found)
 
     def _slow_rows(self) -> frozenset[str]:
         """The values of positions that a first kernel makes: slow ones that something wider waits for.
@@ -252,7 +269,7 @@ class _Division:
             needed = [x for v in needed for x in self._inputs_of(v)]
         split = isinstance(instruction.op, PAIRS) if instruction else all(self._splits(v, phase) for v in values)
         stored = left | self._cut(needed, phase - (kind == "chunks"), wanted, split)
-        for value in stored:
+        for value in (v for v in self.types if v in stored):
             wanted.setdefault(self.phases[value], []).append(value)
         return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction, split)
 
@@ -341,9 +358,13 @@ class _Division:
         if value in wanted.get(self.phases[value], ()):
             return {"capacity": 1}
         phase = self.phases[value]
-        own = phase in wanted and (phase > 0 or not self.rows or value in self.rows)
+        # beside gradients, values of the forward pass are made again rather than kept
+        own = phase in wanted and (value in (self.rows if phase == 0 else self.types) if self.rows else self._kept(value))
         extra = 0 if own else KERNEL
         return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
+
+    def _kept(self, value: str) -> bool:
+        return not self.gradients or value in self.gradients
 
     def _axes(self, value: str) -> int:
         return sum(axis != "1" for axis in self.types[value])
@@ -382,15 +403,28 @@ class _Division:
     def _phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
         """The phase in which an instruction is done.
 
-        The adjoint of a loop between chunks waits for all that needs none: two kernels, each of fewer registers.
+        Kernels of few registers: the adjoint of a band waits for all that needs none. In the backward pass of a
+        hierarchy what happens inside chunks comes after its tree, and what needs the tree after that, so that the
+        states of the forward pass are no longer in memory by then.
         """
         known = self.phases if phases is None else phases
+        op = instruction.op
         looking = isinstance(instruction.op, LOOKING)
         ready = max((known[x] + (looking and self._worked[x] == known[x]) for x in instruction.operands), default=0)
         wide = not of_positions(instruction.types[0])
         if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
             ready = max(ready, 1)
-        return ready + isinstance(instruction.op, ADJOINT)
+        if self.handed is not None and type(op) not in IN_MEMORY:
+            ready += any(known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands)
+            if self._inside(instruction):
+                ready = max(ready, self.handed)
+        return ready + isinstance(op, ops.BandAdjoint)
+
+    def _inside(self, instruction: Instruction) -> bool:
+        """Whether an instruction is work on gradients inside chunks that nothing between chunks waits for."""
+        heavy = isinstance(instruction.op, ops.Dot | ops.SelectAdjoint | ops.SpansAdjoint) or instruction in self.totals
+        results = set(instruction.results)
+        return heavy and bool(results & self.gradients) and not results & self.feeding
 
     def _after_rows(self, value: str) -> bool:
         """Whether a value of positions waits for the first kernel."""

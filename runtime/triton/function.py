@@ -50,10 +50,11 @@ class _Attention(torch.autograd.Function):
         if not gradient.numel():
             zeros = (gradient.new_zeros(form.shape, dtype=form.dtype) for form in given.forms.values())
             return (None, None, *zeros)
-        saved = ctx.saved_tensors  # once only: checkpointing unpacks each tensor a single time
-        named = dict(zip((*ctx.kept, *program.module.STORED), saved, strict=True)) | {program.module.GRADIENT: gradient}
+        stored = list(ctx.saved_tensors)  # once only: checkpointing unpacks each tensor a single time
+        ctx.maybe_clear_saved_tensors()  # unless the graph is kept, the program frees what it has used up
+        named = {name: stored.pop(0) for name in ctx.kept} | {program.module.GRADIENT: gradient}
         with _without_autocast(gradient.device):
-            found = program.backward(given, {name: _dense(x) for name, x in named.items()})
+            found = program.backward(given, {name: _dense(x) for name, x in named.items()}, stored)
         wanted = zip(given.forms.items(), ctx.needs_input_grad[2:], strict=True)
         return (None, None, *(found[name].to(form.dtype) if needed else None for (name, form), needed in wanted))
 

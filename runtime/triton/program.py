@@ -38,12 +38,17 @@ class Program:
         found: tuple[Tensor, tuple[Tensor, ...]] = self._run("forward", self.module.FORWARD, given, tensors)
         return found
 
-    def backward(self, given: Given, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A gradient for every input, in its dtype or in float32."""
-        found = self._run("backward", self.module.BACKWARD, given, tensors)
+    def backward(self, given: Given, tensors: Mapping[str, Tensor], stored: list[Tensor]) -> dict[str, Tensor]:
+        """A gradient for every input, in its dtype or in float32.
+
+        The list `stored` is emptied, so that memory comes back as soon as its tensors are used up.
+        """
+        found = self._run("backward", self.module.BACKWARD, given, tensors, stored)
         return dict(zip(self.module.AXES, found, strict=True))
 
-    def _run(self, direction: str, names: Sequence[str], given: Given, tensors: Mapping[str, Tensor]) -> Any:
+    def _run(
+        self, direction: str, names: Sequence[str], given: Given, tensors: Mapping[str, Tensor], *stored: list[Tensor]
+    ) -> Any:
         arguments = [tensors[name] for name in names]
         device = arguments[0].device
         layouts = [(x.dtype, x.shape, x.stride()) for x in arguments]
@@ -51,12 +56,12 @@ class Program:
         with _on(device):
             launchers = self._plans.get(key)
             if launchers is None:
-                _, launches = record(self.module, direction, given, arguments)
+                _, launches = record(self.module, direction, given, arguments, *stored)
                 launchers = self._plan(launches, device)
                 if len(self._plans) >= PLANS:
                     self._plans.clear()
                 self._plans[key] = launchers
-            return getattr(self.module, direction)(Call(given, device, iter(launchers)), *arguments)
+            return getattr(self.module, direction)(Call(given, device, iter(launchers)), *arguments, *stored)
 
     def _plan(self, launches: Sequence[Launch], device: torch.device) -> tuple[Launcher, ...]:
         if device.type == "cpu":
@@ -70,10 +75,13 @@ class Program:
             return tuple(self._launchers[device.index, source.key] for source in sources)
 
 
-def record(module: ModuleType, direction: str, given: Given, arguments: Sequence[Tensor]) -> tuple[Any, list[Launch]]:
-    """What "forward" or "backward" returns for tensors like `arguments`, on the meta device, and its launches."""
+def record(
+    module: ModuleType, direction: str, given: Given, arguments: Sequence[Tensor], *stored: list[Tensor]
+) -> tuple[Any, list[Launch]]:
+    """What "forward" or "backward" returns for tensors like these, on the meta device, and its launches."""
     recorder = Recorder(given)
-    returned = getattr(module, direction)(recorder, *(_meta(x) for x in arguments))
+    lists = ([_meta(x) for x in each] for each in stored)
+    returned = getattr(module, direction)(recorder, *(_meta(x) for x in arguments), *lists)
     return returned, recorder.launches
 
 

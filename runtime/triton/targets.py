@@ -86,8 +86,8 @@ def launches_of(
     """
     given = Given(sizes, {name: Form(x.shape, x.dtype) for name, x in tensors.items()}, result)
     (output, stored), forward = record(module, "forward", given, [tensors[name] for name in module.FORWARD])
-    known = {**tensors, module.GRADIENT: output, **dict(zip(module.STORED, stored, strict=True))}
-    _, backward = record(module, "backward", given, [known[name] for name in module.BACKWARD])
+    known = {**tensors, module.GRADIENT: output}
+    _, backward = record(module, "backward", given, [known[name] for name in module.BACKWARD], list(stored))
     return {"forward": forward, "backward": backward}
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from click.testing import CliRunner
 from compilation import library_spec
-from tile_kernels import interpreting_process
+from tile_kernels import triton_process
 
 from maskdsl.cli import main
 from maskdsl.runtime.driver import Example, stages
@@ -15,7 +15,7 @@ from maskdsl.runtime.verification import verify
 
 
 def test_definitions_verify_in_the_interpreter() -> None:
-    with interpreting_process() as pool:
+    with triton_process(interpret=True) as pool:
         for name in ("mamba2", "log_linear_mamba2"):
             report = pool.submit(verify, library_spec(name), 2, backend="triton").result()
             assert report.passed, report.counterexample

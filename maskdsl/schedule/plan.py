@@ -1,0 +1,79 @@
+"""A spec as the stages of its kernels, forward and backward, and what decides how programs share the work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Program
+from maskdsl.differentiation.differentiate import differentiate, gradient_name
+from maskdsl.lowering.lower import lower
+from maskdsl.schedule.chunking import tile_size
+from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.rows import hoist
+from maskdsl.schedule.stages import Stages, stages
+from maskdsl.schedule.storage import reading
+from maskdsl.schedule.unshare import unshare
+from maskdsl.spec import Spec
+
+Direction = Literal["forward", "backward"]
+
+HEADS: dict[Direction, int] = {"forward": 1, "backward": 8}
+"""The most heads that share keys and that a program does one after the other. In the forward pass the product of
+queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of both directions.
+
+    `forward` and `joint` are the programs that they divide, `kept` the values that the forward stages leave in memory
+    for the backward ones, `gradient` the name under which these load the gradient of the output.
+    """
+
+    forward: Program
+    joint: Program
+    first: Stages
+    second: Stages
+    kept: tuple[str, ...]
+    gradient: str
+
+
+def plan(spec: Spec, configuration: Configuration) -> Plan:
+    """Divide a spec; raises `Unsupported` where it has paths whose steps do not commute, or mixes chunk sizes."""
+    lowered = unshare(lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec)))
+    joint, forward = hoist(differentiate(lowered)), hoist(lowered)
+    sizes = _typical(configuration)
+    first = stages(forward, sizes)
+    left = [r for i in forward.instructions if isinstance(i.op, ops.Tree | ops.Scan | ops.DecayDot) for r in i.results]
+    kept = (*left, *first.rows)
+    later = [output for output in joint.outputs if output not in forward.outputs]
+    backward = reading(joint, forward, set(kept)).program(later)
+    gradient = gradient_name(forward, "o")
+    return Plan(forward, joint, first, stages(backward, sizes, gradient), kept, gradient)
+
+
+def heads_together(configuration: Configuration, direction: Direction) -> int:
+    """How many heads a program over chunks does, one after the other: a divisor of those that share all keys."""
+    ratios = [ratio for _, ratio in configuration.ratios]
+    together = math.gcd(*ratios) if ratios else 1
+    return max(heads for heads in range(1, HEADS[direction] + 1) if together % heads == 0)
+
+
+def value_columns(configuration: Configuration) -> int:
+    """How many columns of V a program holds."""
+    return min(padded(configuration.V), 128 if padded(configuration.K) <= 128 else 64)
+
+
+def _typical(configuration: Configuration) -> dict[str, int]:
+    """A call of usual length, for decisions that must not depend on T or B."""
+    return {
+        "B": 1,
+        "T": 4096,
+        "H": math.lcm(*(ratio for _, ratio in configuration.ratios), 1),
+        "K": max(configuration.K, 1),
+        "V": max(configuration.V, 1),
+        "L": max(configuration.levels, 1),
+    }
