@@ -46,6 +46,16 @@ def cumsum_vector(x, out, C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.
 
 
 @triton.jit
+def cumsum_narrow(x, out, C: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    _store(out, tiles.cumsum(_load(x, C, K), REVERSE, EXCLUSIVE, False, tl.float32))
+
+
+@triton.jit
+def softplus(x, out, C: tl.constexpr):
+    tl.store(out + tl.arange(0, C), tiles.softplus(tl.load(x + tl.arange(0, C))))
+
+
+@triton.jit
 def spans(g, out, C: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.constexpr):
     _store(out, tiles.spans(tl.load(g + tl.arange(0, C)), ROW, COLUMN, WIDE))
 

@@ -16,7 +16,7 @@ def exp(x: tl.tensor) -> tl.tensor:
 def softplus(x: tl.tensor) -> tl.tensor:
     """log(1 + exp(x)), to the precision of float32 relative to the result, however small.
 
-    It is max(x, 0) + log(1 + p), p = exp(-|x|) in [0, 1]; the polynomial interpolates log(1 + p) / p at Chebyshev points.
+    It is max(x, 0) + log(1 + p), p = exp(-|x|) in [0, 1]; a polynomial at Chebyshev points stands for log(1 + p) / p.
     """
     p = exp(-tl.abs(x))
     y = 0.019542527351771553 - 0.0031760570331529664 * p

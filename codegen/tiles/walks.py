@@ -13,7 +13,7 @@ import triton.language as tl
 
 
 @triton.jit
-def power(p, BASE: tl.constexpr):
+def power(p: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
     """BASE**p, the width of a block of level p in chunks."""
     if BASE == 2:
         width = 1 << p
@@ -25,7 +25,7 @@ def power(p, BASE: tl.constexpr):
 
 
 @triton.jit
-def read_level(n, end, p, BASE: tl.constexpr, STRONG: tl.constexpr):
+def read_level(n: tl.tensor, end: tl.tensor, p: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """The level, at least p, of the block that chunk n reads next, which ends at `end` > 0."""
     if STRONG:
         while ((end - (1 << p)) >> (p + 1)) != (n >> (p + 1)) - 1:
@@ -42,7 +42,7 @@ def read_level(n, end, p, BASE: tl.constexpr, STRONG: tl.constexpr):
 
 
 @triton.jit
-def reads(n, BASE: tl.constexpr, STRONG: tl.constexpr):
+def reads(n: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """How many blocks chunk n reads."""
     count = 0
     if STRONG:
@@ -61,17 +61,13 @@ def reads(n, BASE: tl.constexpr, STRONG: tl.constexpr):
 
 
 @triton.jit
-def slot(p, end, BASE: tl.constexpr, STRONG: tl.constexpr):
+def slot(p: tl.tensor, end: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """Where the block of level p that ends at `end` is kept."""
-    if STRONG:
-        place = 2 * end - (1 << p) - 1
-    else:
-        place = end - 1
-    return place
+    return 2 * end - (1 << p) - 1 if STRONG else end - 1
 
 
 @triton.jit
-def log_row(p, end, count):
+def log_row(p: tl.tensor, end: tl.tensor, count: tl.tensor) -> tl.tensor:
     """Where the log decay of a block is kept, among `count` chunks: every block has a row of its own.
 
     Programs for other parts of the same states find what they have written themselves.
@@ -80,32 +76,20 @@ def log_row(p, end, count):
 
 
 @triton.jit
-def entry(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
+def entry(p: tl.tensor, number: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """The rank of a read among all that a chunk may do, nearest first; `number` is that of the block in its level."""
-    if STRONG:
-        rank = 2 * p + 1 - number % 2
-    else:
-        rank = p * (BASE - 1) + BASE - 2 - number % BASE
-    return rank
+    return 2 * p + 1 - number % 2 if STRONG else p * (BASE - 1) + BASE - 2 - number % BASE
 
 
 @triton.jit
-def first_reader(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
+def first_reader(p: tl.tensor, number: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """The first of the consecutive chunks that read a block."""
     width = power(p, BASE)
-    if STRONG:
-        first = (number // 2 + 1) * 2 * width + (number % 2) * width
-    else:
-        first = (number + 1) * width
-    return first
+    return (number // 2 + 1) * 2 * width + (number % 2) * width if STRONG else (number + 1) * width
 
 
 @triton.jit
-def last_reader(p, number, BASE: tl.constexpr, STRONG: tl.constexpr):
+def last_reader(p: tl.tensor, number: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """The chunk after the last one that reads a block."""
     width = power(p, BASE)
-    if STRONG:
-        last = (number // 2 + 2) * 2 * width
-    else:
-        last = (number // BASE + 1) * BASE * width
-    return last
+    return (number // 2 + 2) * 2 * width if STRONG else (number // BASE + 1) * BASE * width

@@ -79,10 +79,6 @@ class Adjoints:
             energy = row_energy(self.build, dy, instruction.results[0], f"d_{x[index]}")
             if energy:
                 return energy
-        if slope == expr:
-            # an exponent: the slope is the value itself
-            grad = self.build(ops.Map(ops.argument(0) * ops.argument(1)), dy, instruction.results[0], name=f"d_{x[index]}")
-            return self.reduce(grad, self.build.types[x[index]])
         used = [i for i in range(len(x)) if ops.argument(i) in slope.free_symbols]
         moved = {ops.argument(i): ops.argument(n + 1) for n, i in enumerate(used)}
         # term by term, so that a gradient of 0 meets each factor before an overflowing sum of them could

@@ -24,7 +24,9 @@ def row_energy(build: Builder, dy: str, y: str, name: str) -> str | None:
             left, right = maker.operands[4], maker.results[3]
         case _:
             return None
-    if build.types[left] != build.types[right]:
+    types = build.types
+    if types[left] != types[right] or types[left][:-1] != types[y][:-1]:
+        # one side is shared, by batch rows say, and its gradient is already their sum
         return None
     product = build(ops.Map(X0 * X1), left, right, name=f"{name}_shares")
     return build(ops.Sum((4,)), product, name=name)

@@ -4,7 +4,7 @@ Counted for one sequence and one head, then multiplied by the heads; a multiply-
 Elementwise work (gates, level weights, exponentials) is left out, as it is for softmax. Terms of a sum and the attends
 of a spec are counted apart, so the figures are upper bounds where an implementation shares their products.
 
-Training runs in chunks of C tokens. Per token, for one term:
+Training runs in chunks of C tokens, as many as programs take for the term. Per token, for one term:
 
 - inside the chunk: scores and scores times values, `2 C (K + V)`;
 - a window of w instead: the band of keys it touches, `2 min(w + C, T) (K + V)`, and no state;
@@ -33,12 +33,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from maskdsl.lowering.chunking import chunk_size
 from maskdsl.mask.levels import levels
 from maskdsl.mask.nodes import Kind
 from maskdsl.mask.normal import Decay, Hierarchy, NormalForm, RankOne, Term
 from maskdsl.spec import Spec
 
-CHUNK = 64
 STATE_BYTES = 4
 
 
@@ -121,13 +121,13 @@ def _states(hierarchy: Hierarchy | None, length: int) -> int:
     return levels(length, hierarchy.base, hierarchy.admissibility) if hierarchy else 1
 
 
-def _states_read(hierarchy: Hierarchy | None, length: int) -> float:
+def _states_read(hierarchy: Hierarchy | None, length: int, chunk: int) -> float:
     """How many block states outside its chunk a token reads, on average."""
-    if length <= CHUNK:
+    if length <= chunk:
         return 0
     if hierarchy is None:
         return 1
-    above = _states(hierarchy, length) - _states(hierarchy, CHUNK)
+    above = _states(hierarchy, length) - _states(hierarchy, chunk)
     return above if hierarchy.admissibility == "strong" else above * (1 - 1 / hierarchy.base)
 
 
@@ -139,11 +139,12 @@ def _term_state(term: Term, length: int, sizes: Sizes) -> int:
 
 def _forward_flops(term: Term, length: int, sizes: Sizes) -> float:
     """Per token."""
-    k, v, r, c = sizes.key, sizes.value, _rank(term), min(CHUNK, length)
+    chunk = chunk_size(term)
+    k, v, r, c = sizes.key, sizes.value, _rank(term), min(chunk, length)
     solve = 4 * c * k * r**2 + c**2 * r**3 / 3 + 2 * c * v * r**2 + 4 * c * (k + v) * r
     if term.window is not None:
         return 2 * min(term.window + c, length) * (k + v) + solve + 4 * k * min(term.window, length) * r
-    read = _states_read(term.hierarchy, length)
+    read = _states_read(term.hierarchy, length, chunk)
     outside = 2 * k * v * (1 + read + 1 / c) + 4 * k * v * r if read else 0
     if r and read and term.hierarchy:
         outside += 2 * k**2 * r + 2 * k**2 * (k + v) / c + 2 * k**2 * read
@@ -152,9 +153,10 @@ def _forward_flops(term: Term, length: int, sizes: Sizes) -> float:
 
 def _forward_states(term: Term, length: int, sizes: Sizes) -> float:
     """Numbers of state written and read, per token."""
-    read = 0 if term.window is not None else _states_read(term.hierarchy, length)
+    chunk = chunk_size(term)
+    read = 0 if term.window is not None else _states_read(term.hierarchy, length, chunk)
     operator = sizes.key**2 if _rank(term) and term.hierarchy else 0
-    return (sizes.key * sizes.value + operator) * (1 + read) / CHUNK if read else 0
+    return (sizes.key * sizes.value + operator) * (1 + read) / chunk if read else 0
 
 
 def _step_flops(term: Term, length: int, sizes: Sizes) -> int:

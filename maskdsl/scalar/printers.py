@@ -20,11 +20,10 @@ def to_torch(expr: sympy.Expr, names: Mapping[str, str]) -> str:
 
 
 def to_triton(expr: sympy.Expr, names: Mapping[str, str]) -> str:
-    """Triton source on float32 values, to be run where `tl` is `triton.language`, `tiles` the package of tile functions.
+    """Triton source on float32 values, to be run where `tl` is `triton.language` and `tiles` holds the tile functions.
 
-    `names` is as in `to_torch`.
-
-    Dimensions must be compile-time constants there. Raises ValueError for a function of dimensions other than a power.
+    `names` is as in `to_torch`. Dimensions must be compile-time constants there. Raises ValueError
+    for a function of dimensions other than a power.
     """
     return str(triton_text.TritonPrinter(names).doprint(triton_text.lower(expr)))
 

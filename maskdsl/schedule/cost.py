@@ -45,9 +45,9 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
         case ops.TreeAdjoint():
             return 3 * sum(elements(t, sizes) for t in x[2:]) * _operator_width(x[0], sizes)
         case ops.Walk():
-            return round(_reads(instruction.op.base, x[0], sizes) * _read_flops(x[0], x[1], x[2], sizes))
+            return round(reads(instruction.op.base, x[0], sizes) * _read_flops(x[0], x[1], x[2], sizes))
         case ops.WalkAdjoint():
-            return round(4 * _reads(instruction.op.base, x[1], sizes) * _read_flops(x[1], x[2], x[3], sizes))
+            return round(4 * reads(instruction.op.base, x[1], sizes) * _read_flops(x[1], x[2], x[3], sizes))
         case ops.Band(lags):
             return lags * _pair_flops(x, sizes)
         case ops.BandAdjoint(lags):
@@ -61,7 +61,7 @@ def _operator_width(operator: Axes, sizes: Mapping[str, int]) -> int:
     return 2 * ax.extent(operator[-1], sizes)
 
 
-def _reads(base: int, queries: Axes, sizes: Mapping[str, int]) -> float:
+def reads(base: int, queries: Axes, sizes: Mapping[str, int]) -> float:
     """Blocks that a chunk reads, on average: half the left siblings of each level."""
     count = ax.extent(queries[2], sizes)
     return (base - 1) / 2 * math.log(max(count, 2), base)

@@ -86,7 +86,10 @@ def test_cumsum(run: Run, reverse: bool, exclusive: bool) -> None:
     (expected,) = meaning(op, x)
     (found,) = run("cumsum", x, shapes=[(C, K)], C=C, K=K, **flags)
     (vector,) = run("cumsum_vector", x[:, 0], shapes=[(C,)], C=C, **flags)
+    (narrow,) = run("cumsum_narrow", x, shapes=[(C, K)], C=C, K=K, **flags)
     small = expected.abs() < 1e6
+    assert_near(narrow[small], expected[small], 2e-5)
+    assert_near(narrow, expected, 2e-5)
     assert_near(found[small], expected[small], 1e-6)
     assert_near(found, expected, 1e-6)
     assert_near(vector, expected[:, 0], 1e-6)
@@ -197,6 +200,13 @@ def test_pair_weights(run: Run, rows: int, size: int, base: int, strong: bool, n
             expected[c, s] = lam[c, level(n * size + c, m * size + s, base, admissibility(strong))]
     assert levels((n + 1) * size, base, admissibility(strong)) <= LP
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_softplus_is_precise_relative_to_itself(run: Run) -> None:
+    x = torch.linspace(-30, 80, 1024)
+    (found,) = run("softplus", x, shapes=[(1024,)], C=1024)
+    expected = torch.logaddexp(x.double(), torch.zeros(1024, dtype=torch.float64))
+    assert (found / expected - 1).abs().max() < 2e-6
 
 
 DECAYS = [(points, regime, diagonal) for points in POINTS for regime in REGIMES for diagonal in (0, -1)]

@@ -112,9 +112,7 @@ def test_names_that_are_taken_are_left_alone() -> None:
     assert [i.results[0] for i in changed.instructions] == ["o_rows", "k", "o_rows_", "o"]
 
 
-@pytest.mark.parametrize(
-    "expr", [X0 * X1, (X0 + X2) * X1, exp(X0 * X1), exp(X0) + X1 * X2, X1 + Integer(2)], ids=str
-)
+@pytest.mark.parametrize("expr", [X0 * X1, (X0 + X2) * X1, exp(X0 * X1), exp(X0) + X1 * X2, X1 + Integer(2)], ids=str)
 def test_what_has_no_slow_factor_of_rows_stays(expr: object) -> None:
     changed = [name for name in maps(hoist(program(expr))) if name.endswith("_rows")]
     assert changed == []
