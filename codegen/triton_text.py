@@ -35,8 +35,8 @@ def emit(spec: Spec, configuration: Configuration) -> str:
     """The module; raises `Unsupported` where the spec has paths whose steps do not commute, or mixes chunk sizes.
 
     forward(at, inputs...) returns the output and the tensors STORED for the backward pass; backward(at, gradient of the
-    output, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES. FORWARD and BACKWARD name their
-    parameters.
+    output, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES.
+    FORWARD and BACKWARD name their parameters.
     """
     divided = plan(spec, configuration)
     tiling = _tiling(divided.forward, configuration)
@@ -53,9 +53,7 @@ def _module(spec: Spec, configuration: Configuration, divided: Plan, tiling: Til
     shapes = _shapes(joint, tiling)
     first = Module("forward", divided.first, _held(tiling, configuration, "forward"), shapes)
     first.write()
-    second = Module(
-        "backward", divided.second, _held(tiling, configuration, "backward"), shapes, gradient, kept
-    )
+    second = Module("backward", divided.second, _held(tiling, configuration, "backward"), shapes, gradient, kept)
     second.write()
     stored = _stored(first, second, kept)
     inputs = [i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)]
@@ -104,7 +102,7 @@ def _freed(lines: list[str], result: str) -> list[str]:
         mention = re.compile(rf"\b{name}\b")
         if not mention.search(result):
             last = max(n for n, line in enumerate(lines) if mention.search(line))
-            while last + 1 < len(lines) and lines[last + 1].startswith(" "):
+            while last + 1 < len(lines) and lines[last + 1].startswith((" ", "else:")):
                 last += 1
             ends[last].append(name)
     freed = []

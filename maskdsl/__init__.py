@@ -25,8 +25,9 @@ def compile(
     """A spec as a differentiable function of its inputs.
 
     `spec` is a library name, the path of a `.mask` file, or the text itself; `name` picks one of several blocks of a
-    file. `backend` is "auto", "torch" or "triton". `chunk` overrides the number of positions a chunk (under a hierarchy, a power
-    of its base). Raises `SpecError` for a spec with mistakes and ValueError for any other argument that is wrong.
+    file. `backend` is "auto", "torch" or "triton". `chunk` overrides the number of positions a chunk (under a
+    hierarchy, a power of its base). Raises `SpecError` for a spec with mistakes and ValueError for any other argument
+    that is wrong.
     """
     from maskdsl.library.resolve import resolve
     from maskdsl.runtime.compiled import Attention

@@ -123,7 +123,9 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
             share = "tl.sum(weight[:, None] * product, 0)"
         else:
             # through what was read, [C, V], rather than through its gradient, [C, K]
-            line(f"column = tl.sum({emit.dot(r, reads.state)} * {d}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}")
+            line(
+                f"column = tl.sum({emit.dot(r, reads.state)} * {d}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}"
+            )
             line(f"weighed = ((weight * tiles.exp({log}){scaled})[:, None] * {d}).to({emit.tiling.operand})")
             line(f"{out} += {emit.dot('weighed', f'tl.trans({reads.state})')}")
             share = "tl.sum(weight * column, 0)"

@@ -99,7 +99,11 @@ class Buffers:
         """The address of a row of a buffer."""
         pointer = kernel.pointer(buffer.name)
         heads = kernel.size("H") if buffer.ratio == 1 else f"({kernel.size('H')} // {buffer.ratio})"
-        rows = kernel.size("N") if buffer.rows == "N" else kernel.parameter(f"{buffer.name}_rows", f"{buffer.name}.shape[3]", varying=True)
+        rows = (
+            kernel.size("N")
+            if buffer.rows == "N"
+            else kernel.parameter(f"{buffer.name}_rows", f"{buffer.name}.shape[3]", varying=True)
+        )
         entries = f" * {buffer.entries}" if buffer.entries > 1 else ""
         return f"{pointer} + ((b * {heads} + {head}) * {rows} + {row}){entries}"
 

@@ -45,6 +45,7 @@ class ChunksKernel:
         after = self._after(needed)
         self.uses = self._uses(needed, wanted)
         emit.head = "h0"
+        emit.prepare(self.place)  # a name that a loop makes first is not known after it
         for value in needed:
             if self._shared(value) and value not in after and self._used_by_heads(value, needed, after):
                 emit.tile(value, self.place)
@@ -188,7 +189,9 @@ class ChunksKernel:
         address = f"{kernel.pointer(output.name)} + {first} + ({emit.offsets(tile.dims, steps)})"
         part = buffers.part(parts)
         if part != "0":
-            address += f" + {part} * {kernel.parameter(f'{output.name}_part', f'{output.name}.stride(0)', varying=True)}"
+            address += (
+                f" + {part} * {kernel.parameter(f'{output.name}_part', f'{output.name}.stride(0)', varying=True)}"
+            )
         self._store(address, tile, emit.masks(tile.dims, self.place), ratio)
 
     def _store(self, address: str, tile: Tile, mask: str | None, ratio: int) -> None:
@@ -200,4 +203,3 @@ class ChunksKernel:
                 kernel.line(text)
         else:
             kernel.line(text)
-

@@ -94,7 +94,7 @@ class Evaluator:
         """Whether the programs of the kernel are divided like those that leave parts of sums."""
 
     def _shared_sums(self) -> frozenset[str]:
-        """The values that one program may have only a part of: sums over V or over heads, and what follows from them."""
+        """The values that a program may have only a part of: sums over V or over heads, and what follows from them."""
         found: set[str] = set()
         for instruction in self.program.instructions:
             op, x = instruction.op, instruction.operands
@@ -304,7 +304,9 @@ class Evaluator:
                 kernel.parameter(f"{name}_h", f"{name}.stride(0)")
             mask = self.masks(dims, place)
             return Tile(
-                self.assign(f"{name}_in", f"tl.load({text}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"),
+                self.assign(
+                    f"{name}_in", f"tl.load({text}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"
+                ),
                 dims,
             )
         base, steps = self._token(value, place)
@@ -334,7 +336,11 @@ class Evaluator:
         extra = ""
         if place.beside:
             # a mask of as many entries as the tile has rows
-            chunk = f"({place.chunk} + 0 * {self.lane(dims[0][1])}){'[:, None]' * (len(dims) == 2)}" if dims else place.chunk
+            chunk = (
+                f"({place.chunk} + 0 * {self.lane(dims[0][1])}){'[:, None]' * (len(dims) == 2)}"
+                if dims
+                else place.chunk
+            )
             extra = f", mask=({chunk} >= 0) & ({chunk} < {self.kernel.size('N')}), other=0.0"
         buffer = self.buffers.kept[value]
         if buffer.count == 1:
@@ -447,7 +453,9 @@ class Evaluator:
         names = sizes | {f"x{i}": tile.among(dims) for i, tile in enumerate(x)}
         parts = frozenset[str]().union(*(tile.parts for tile in x))
         dirty = "".join(
-            letter for at, letter in dims if self._may_be_ragged(letter) and not self._vanishes(expr, x, instruction, at)
+            letter
+            for at, letter in dims
+            if self._may_be_ragged(letter) and not self._vanishes(expr, x, instruction, at)
         )
         if parts:
             expr = self._once(expr, x, parts, names)
@@ -514,7 +522,9 @@ class Evaluator:
         factors = [*([left.rows] if left.rows else []), *(self.row_factor(scaled, place) for scaled in scaling)]
         operand = self.scaled(x, place, f"({' * '.join(factors)})") if factors else self.plain(x, place)
         other = self.operand(y, place)
-        self.kernel.line(f"{name} += {self.dot(operand, f'tl.trans({other})' if instruction.op.transpose_y else other)}")
+        self.kernel.line(
+            f"{name} += {self.dot(operand, f'tl.trans({other})' if instruction.op.transpose_y else other)}"
+        )
         shared = left.dims[1][1] == "V" and self.tiling.parts > 1
         return left.parts | right.parts | ({"V"} if shared else set())
 
@@ -536,7 +546,7 @@ class Evaluator:
         for argument in held:
             if sympy.diff(expr, argument).free_symbols & set(held):
                 raise SharedSum("An expression is not linear in a sum that several programs share.")
-        terms = []
+        terms: list[sympy.Expr] = []
         for term in sympy.Add.make_args(sympy.expand_mul(expr)):
             missing = parts.difference(*(held.get(s, frozenset()) for s in term.free_symbols))
             if missing:
@@ -554,7 +564,9 @@ class Evaluator:
 
     def _sum(self, op: ops.Sum, instruction: Instruction, place: Place) -> Tile:
         x = self.bare(instruction.operands[0], place)
-        if x.rows and x.dims[1][0] not in {dim - 3 if len(self.types[instruction.operands[0]]) == 5 else dim - 2 for dim in op.dims}:
+        if x.rows and x.dims[1][0] not in {
+            dim - 3 if len(self.types[instruction.operands[0]]) == 5 else dim - 2 for dim in op.dims
+        }:
             x = self.value(instruction.operands[0], place)
         source = self.types[instruction.operands[0]]
         rows = x.rows
@@ -591,7 +603,8 @@ class Evaluator:
         else:
             rows = None if op.transpose_x else left.rows
             texts = [self.operand(x, place) if op.transpose_x else self.plain(x, place), self.operand(y, place)]
-        text = self.dot(*(f"tl.trans({t})" if flip else t for t, flip in zip(texts, (op.transpose_x, op.transpose_y))))
+        flips = op.transpose_x, op.transpose_y
+        text = self.dot(*(f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True)))
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:

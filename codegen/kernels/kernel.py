@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-RESERVED = frozenset(
-    (
-        "tl triton tiles walks hierarchy torch torch_ops math at forward backward B T H K V L N b h h0 n c k_ v_ l_ vt kt "
-        "pid part unit start row rows p end width wide narrow high low depth reads number count first last late lag rank "
-        "weight weighed decay log total block state step place own handed earlier found product column share shares some "
-        "others other sibling child pulled carried written range"
-    ).split()
-)
+_WORDS = """
+tl triton tiles walks hierarchy torch torch_ops math at forward backward B T H K V L N b h h0 n c k_ v_ l_ vt kt pid
+part unit start row rows p end width wide narrow high low depth reads number count first last late lag rank weight
+weighed decay log total block state step place own handed earlier found product column share shares some others
+other sibling child pulled carried written range
+"""
+
+RESERVED = frozenset(_WORDS.split())
 """Names that generated text uses for itself."""
 
 
@@ -81,7 +81,16 @@ class Kernel:
         tops = [f"    {line}" for line in self.tops.values()]
         head = f"@triton.jit(do_not_specialize={fixed!r})" if fixed else "@triton.jit"
         opening = [f"    {line}" for line in self.opening]
-        return "\n".join([head, f"def {self.name}({', '.join(self.parameters)}):", f'    """{self.about}"""', *opening, *tops, *self.lines])
+        return "\n".join(
+            [
+                head,
+                f"def {self.name}({', '.join(self.parameters)}):",
+                f'    """{self.about}"""',
+                *opening,
+                *tops,
+                *self.lines,
+            ]
+        )
 
     def launch(self) -> str:
         """The host's line that starts it."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
-from maskdsl.chunk.program import Instruction, Program
+from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import band, pairs, scan, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
@@ -17,7 +17,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.stages import CHANNELS, Stage, Stages
+from maskdsl.schedule.stages import BETWEEN, CHANNELS, Stage, Stages
 from maskdsl.schedule.unsupported import SharedSum
 
 FIRST = 2
@@ -52,6 +52,7 @@ class Module:
         self.direction, self.plan, self.tiling = direction, plan, tiling
         self.program = plan.program
         self.types = plan.program.types
+        self.maker = {r: i for i in plan.program.instructions for r in i.results}
         self.buffers = Buffers(plan.program, tiling, gradient)
         self.shapes = shapes
         self.kernels: list[Kernel] = []
@@ -63,6 +64,8 @@ class Module:
         self.split = dataclasses.replace(tiling, channels=min(tiling.extent("K"), CHANNELS))
         self.leaf: list[str] = []
         """The host's lines for what the next scan runs over."""
+        self.owed: dict[str, str] = {}
+        """The host's lines for memory in which the next kernel to write there leaves what is no value, by its name."""
         self._know_inputs()
 
     def write(self) -> None:
@@ -82,12 +85,19 @@ class Module:
         self._totals()
 
     def _only_scanned(self, stage: Stage) -> bool:
-        """Whether a scan runs over all values of a kernel, and nothing reads them before it."""
+        """Whether a scan runs over all values of a kernel, which are little work, and nothing reads them before it."""
         later = self.plan.stages[self.plan.stages.index(stage) + 1 :]
         scans = [n for n, each in enumerate(later) if self._scans(each)]
         scanned = {x for n in scans for i in [later[n].instruction] if i for x in i.operands}
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
-        return scanned.issuperset(stage.values) and between.isdisjoint(stage.values)
+        made, pending = set(), list(stage.values)
+        while pending:
+            value = pending.pop()
+            if value not in made | stage.available:
+                made.add(value)
+                pending.extend(self.maker[value].operands)
+        loops = any(isinstance(self.maker[value].op, BETWEEN) for value in made)
+        return scanned.issuperset(stage.values) and between.isdisjoint(stage.values) and not loops
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""
@@ -169,17 +179,14 @@ class Module:
         stored = [v for v in stage.values if v not in written or self._loaded_later(v, stage)]
         self.tensors |= {name: self._tensor(name) for name, _ in named}
         for instruction in self._adjoints(stage):
-            op = instruction.op
-            if not isinstance(op, ops.WalkAdjoint | ops.BandAdjoint):
-                continue
-            if f"{instruction.results[1]}.shares" in self.buffers.kept:
-                continue  # another kernel of this phase has left them
-            if isinstance(op, ops.BandAdjoint):
-                self._leave_shares(instruction, op)
-            else:
+            if isinstance(instruction.op, ops.WalkAdjoint):
                 self._leave(instruction)
+            elif isinstance(instruction.op, ops.BandAdjoint):
+                self._leave_shares(instruction, instruction.op)
         writer = ChunksKernel(emit, outputs, stored)
         writer.write()
+        for name in [each for each in self.owed if f"{each}_ptr" in kernel.parameters]:
+            self.host.append(self.owed.pop(name))
         for output in outputs:
             self._allocate_output(output, writer.parts[output.name])
         for value in stored:
@@ -236,21 +243,30 @@ class Module:
 
     def _leave(self, instruction: Instruction) -> None:
         """The memory in which the adjoint of a walk leaves shares and reach of every read."""
+        if f"{instruction.results[1]}.shares" in self.buffers.kept:
+            return
         shape = self.shapes[instruction.operands[2]]
         parts = ("V",) if self.tiling.parts > 1 else ()
-        buffer = dataclasses.replace(self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1]))
-        shares = self._beside(instruction.results[1], "shares", buffer, rows=f"N * {shape.reads}", parts=parts, count=self.tiling.parts)
+        buffer = dataclasses.replace(
+            self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1])
+        )
+        shares = self._beside(
+            instruction.results[1], "shares", buffer, rows=f"N * {shape.reads}", parts=parts, count=self.tiling.parts
+        )
         reach = self._beside(instruction.results[1], "reach", buffer, rows=f"N * {shape.reads}")
         # reads that a chunk does not do share nothing
-        self.host.append(self.buffers.allocation(shares).replace("at.float", "at.zeros"))
-        self.host.append(self.buffers.allocation(reach))
+        self.owed[shares.name] = self.buffers.allocation(shares).replace("at.float", "at.zeros")
+        self.owed[reach.name] = self.buffers.allocation(reach)
 
     def _leave_shares(self, instruction: Instruction, op: ops.BandAdjoint) -> None:
         """The memory in which the adjoint of a band leaves the share of every pair of chunks."""
         value = instruction.results[1]
+        if f"{value}.shares" in self.buffers.kept:
+            return
         parts = ("V",) if self.tiling.parts > 1 else ()
         changes = {"rows": f"N * {op.lags}", "parts": parts, "count": self.tiling.parts}
-        self.host.append(self.buffers.allocation(self._beside(value, "shares", self.buffers.keep(value), **changes)))
+        shares = self._beside(value, "shares", self.buffers.keep(value), **changes)
+        self.owed[shares.name] = self.buffers.allocation(shares)
 
     def _graph(self, stage: Stage, instruction: Instruction) -> None:
         writers: Mapping[type, Callable[[Stage, Instruction], None]] = {
@@ -358,7 +374,7 @@ class Module:
         self.host.append(kernel.launch())
 
     def _descend(self, stage: Stage, instruction: Instruction) -> None:
-        operators, states, d_operators, d_states = instruction.operands
+        operators, states, _, d_states = instruction.operands
         shape, fine = self.shapes[states], self.fine
         after = self.buffers.kept[f"{operators}.after"]
         # a number owes what all channels owe, a diagonal entry what its own does
@@ -389,7 +405,9 @@ class Module:
         value = instruction.results[1]
         self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         order = (("n", "N"), ("h", "H"), ("b", "B"))
-        kernel = self._kernel("passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order)
+        kernel = self._kernel(
+            "passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order
+        )
         kernel.programs = "B * H * N"
         band.passed(self._emit(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
         kernel.warps = 1
@@ -425,7 +443,9 @@ class Module:
         host = self.plan.host
         if not host.outputs:
             return
-        body = Body(host, next(self.buffers.name(i.results[0]) for i in self.program.instructions if isinstance(i.op, ops.Load)))
+        body = Body(
+            host, next(self.buffers.name(i.results[0]) for i in self.program.instructions if isinstance(i.op, ops.Load))
+        )
         for instruction in self.plan.totals:
             (value,) = instruction.results
             if value not in host.types:

@@ -39,6 +39,8 @@ def carry_made(emit: Evaluator, instruction: Instruction) -> None:
         line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
         place = Place("n")
         log, written = emit.value(operator, place).name, emit.value(writes, place).name
+        if place.tiles[operator].parts | place.tiles[writes].parts:
+            raise SharedSum("What a scan carries is a sum that several programs share.")
         line(f"tl.store({buffers.address(kernel, buffers.kept[writes], 'n', 'h')}{inner}, carried)")
         left = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
         # programs for other columns, and of a number for other channels, write the same

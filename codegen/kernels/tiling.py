@@ -40,7 +40,9 @@ class Tiling:
 
     def extent(self, letter: str) -> int:
         """The extent of an axis in a tile."""
-        return {"C": padded(self.chunk), "K": self.channels or padded(self.key), "V": self.value, "L": self.levels}[letter]
+        return {"C": padded(self.chunk), "K": self.channels or padded(self.key), "V": self.value, "L": self.levels}[
+            letter
+        ]
 
     def held(self, letter: str) -> int:
         """The extent of an axis in memory that only kernels see: whole tiles."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator, Place
@@ -119,9 +118,7 @@ def lift(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer)
         _join(emit, blocks, shape, after, "state", "log", "low")
 
 
-def _join(
-    emit: Evaluator, blocks: Blocks, shape: Shape, after: Buffer, state: str, log: str, low: str
-) -> None:
+def _join(emit: Evaluator, blocks: Blocks, shape: Shape, after: Buffer, state: str, log: str, low: str) -> None:
     kernel, line = emit.kernel, emit.kernel.line
     line(f"block = {state}")
     line(f"decay = {log} + {blocks.no_log}")
@@ -211,9 +208,12 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
     step = emit.buffers.part_step(kernel, shares)
     parts = shares.count
     if blocks.diagonal:
-        with kernel.block("for n in range(first, last):"), kernel.block(f"for other in range(rank + 1, {reads}):"):
-            with kernel.block(f"for part in range({parts}):"):
-                line(f"total += tl.load({base} + other * {shares.entries} + part * {step} + {emit.lane('K')})")
+        with (
+            kernel.block("for n in range(first, last):"),
+            kernel.block(f"for other in range(rank + 1, {reads}):"),
+            kernel.block(f"for part in range({parts}):"),
+        ):
+            line(f"total += tl.load({base} + other * {shares.entries} + part * {step} + {emit.lane('K')})")
     else:
         with (
             kernel.block("for start in range(first, last, 16):"),
@@ -258,7 +258,7 @@ def descend(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
                 line(f"handed = {blocks.beside('decay')} * block")
                 line(f"own = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
                 line(f"state = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
-                line(f"share = tl.sum(handed * state, 1)")
+                line("share = tl.sum(handed * state, 1)")
                 if not blocks.diagonal:
                     line("share = tl.sum(share, 0)")
                 part = emit.buffers.part(shares.parts)
@@ -287,11 +287,14 @@ def leaves(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buff
         with kernel.block(f"if ((number + 1) * width <= N){read}:"):
             line(f"row = walks.slot(p, (number + 1) * width, {shape.constants})")
             line(f"total += tl.load({blocks.at(given, 'row')})")
-        with kernel.block(f"if (number // {base} + 1) * {base} * width <= N:"):
-            with kernel.block(f"for sibling in range(number // {base} * {base}, number):"):
-                line(f"row = walks.slot(p, (sibling + 1) * width, {shape.constants})")
-                with kernel.block(f"for part in range({parts}):"):
-                    line(f"total += tl.load({blocks.at(shares, 'row')} + part * {emit.buffers.part_step(kernel, shares)})")
+        with (
+            kernel.block(f"if (number // {base} + 1) * {base} * width <= N:"),
+            kernel.block(f"for sibling in range(number // {base} * {base}, number):"),
+        ):
+            line(f"row = walks.slot(p, (sibling + 1) * width, {shape.constants})")
+            step = emit.buffers.part_step(kernel, shares)
+            with kernel.block(f"for part in range({parts}):"):
+                line(f"total += tl.load({blocks.at(shares, 'row')} + part * {step})")
         line(f"width *= {base}")
         line("p += 1")
     line(f"tl.store({blocks.at(target, 'n')}, total)")

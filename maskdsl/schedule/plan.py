@@ -63,8 +63,12 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
 
 
 def value_columns(configuration: Configuration) -> int:
-    """How many columns of V a program holds."""
-    return min(padded(configuration.V), 128 if padded(configuration.K) <= 128 else 64)
+    """How many columns of V a program holds: 64 for keys so wide that more would not fit into shared memory.
+
+    That is 64 KiB on AMD's GPUs; and products of float32 have operands twice as large.
+    """
+    narrow = configuration.device == "hip" or configuration.mode == "fp32"
+    return min(padded(configuration.V), 128 if padded(configuration.K) <= (64 if narrow else 128) else 64)
 
 
 def _typical(configuration: Configuration) -> dict[str, int]:

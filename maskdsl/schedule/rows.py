@@ -58,9 +58,7 @@ def hoist(program: Program) -> Program:
     return verify(_narrowed(dataclasses.replace(program, instructions=tuple(instructions))))
 
 
-def _factor(
-    instruction: Instruction, types: dict[str, Axes]
-) -> tuple[sympy.Expr, tuple[str, ...], sympy.Expr] | None:
+def _factor(instruction: Instruction, types: dict[str, Axes]) -> tuple[sympy.Expr, tuple[str, ...], sympy.Expr] | None:
     """The slow factor of a product's rows, its operands, and the rest of the product."""
     op, x = instruction.op, instruction.operands
     if not isinstance(op, ops.Map) or of_positions(instruction.types[0]):

@@ -202,7 +202,11 @@ class _Division:
         """All that an operation between chunks needs."""
         found: set[str] = set()
         for instruction in reversed(self.program.instructions):
-            if type(instruction.op) in IN_MEMORY or isinstance(instruction.op, BETWEEN) or found & set(instruction.results):
+            if (
+                type(instruction.op) in IN_MEMORY
+                or isinstance(instruction.op, BETWEEN)
+                or found & set(instruction.results)
+            ):
                 found |= set(instruction.operands)
         return frozenset(found)
 
@@ -359,7 +363,9 @@ class _Division:
             return {"capacity": 1}
         phase = self.phases[value]
         # beside gradients, values of the forward pass are made again rather than kept
-        own = phase in wanted and (value in (self.rows if phase == 0 else self.types) if self.rows else self._kept(value))
+        own = phase in wanted and (
+            value in (self.rows if phase == 0 else self.types) if self.rows else self._kept(value)
+        )
         extra = 0 if own else KERNEL
         return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
 
@@ -415,7 +421,9 @@ class _Division:
         if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
             ready = max(ready, 1)
         if self.handed is not None and type(op) not in IN_MEMORY:
-            ready += any(known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands)
+            ready += any(
+                known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands
+            )
             if self._inside(instruction):
                 ready = max(ready, self.handed)
         return ready + isinstance(op, ops.BandAdjoint)

@@ -95,7 +95,9 @@ class Recorder(Allocator):
         super().__init__(given, torch.device("meta"))
         self.launches: list[Launch] = []
 
-    def launch(self, kernel: Any, programs: int, *args: Any, warps: int, stages: int, registers: int | None = None) -> None:
+    def launch(
+        self, kernel: Any, programs: int, *args: Any, warps: int, stages: int, registers: int | None = None
+    ) -> None:
         """Note a launch, unless it has no programs."""
         if programs:
             self.launches.append(Launch(kernel, programs, args, warps, stages, registers))
@@ -108,7 +110,9 @@ class Call(Allocator):
         super().__init__(given, device)
         self._launchers = launchers
 
-    def launch(self, kernel: Any, programs: int, *args: Any, warps: int, stages: int, registers: int | None = None) -> None:
+    def launch(
+        self, kernel: Any, programs: int, *args: Any, warps: int, stages: int, registers: int | None = None
+    ) -> None:
         """Start a kernel, unless it has no programs; `kernel`, `warps` and `stages` are those of the recording."""
         if programs:
             next(self._launchers)(programs, args)

@@ -42,7 +42,8 @@ def masked(mask: str, *declared: str) -> str:
 def run() -> Iterator[Run]:
     """Run a function of `kernel_calls` in a process in which Triton is the interpreter."""
     with triton_process(interpret=True) as pool:
-        yield lambda function, *args: pool.submit(function, *args).result()
+        # an error that cannot be sent between processes would otherwise be waited for
+        yield lambda function, *args: pool.submit(function, *args).result(timeout=240)
 
 
 @pytest.fixture
@@ -165,13 +166,20 @@ SIZES = [
 @pytest.mark.parametrize(("K", "V", "H", "key_heads"), SIZES)
 def test_sizes(check: Check, declared: str, K: int, V: int, H: int, key_heads: tuple[int, ...]) -> None:
     """Tiles that are not full, several tiles of V, and key-side heads shared by several heads."""
-    lines = declared, WEIGHTS, f"m = {DECAY} * {STRONG} + {DECAY} * window(20) + causal", "a = attend(l2norm(q), k, v, m)"
+    lines = (
+        declared,
+        WEIGHTS,
+        f"m = {DECAY} * {STRONG} + {DECAY} * window(20) + causal",
+        "a = attend(l2norm(q), k, v, m)",
+    )
     text = block(*lines, "return a * sigmoid(v)")
     check(text, case_of(text, 40, K=K, V=V, H=H, key_heads=key_heads), 16)
 
 
 def test_a_norm_over_several_tiles(check: Check) -> None:
-    text = block(NUMBER, f"a = l2norm(attend(q, k, v, {DECAY} * window(70)))", "return attend(k, q, a, causal) * tanh(a)")
+    text = block(
+        NUMBER, f"a = l2norm(attend(q, k, v, {DECAY} * window(70)))", "return attend(k, q, a, causal) * tanh(a)"
+    )
     check(text, case_of(text, 70, V=150))
 
 

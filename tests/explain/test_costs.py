@@ -81,7 +81,9 @@ def test_decoding_reads_and_writes_the_state_once_in_float32() -> None:
 
 
 INSIDE = 2 * 64 * 12
-SOLVE = 4 * 64 * 8 + 64 * 64 / 3 + 2 * 64 * 4 + 4 * 64 * 12
+# programs with rank-one steps take chunks of 32 tokens
+INSIDE_32 = 2 * 32 * 12
+SOLVE_32 = 4 * 32 * 8 + 32 * 32 / 3 + 2 * 32 * 4 + 4 * 32 * 12
 
 
 @pytest.mark.parametrize(
@@ -96,11 +98,24 @@ SOLVE = 4 * 64 * 8 + 64 * 64 / 3 + 2 * 64 * 4 + 4 * 64 * 12
         # base 4: 6 - 4 = 2 levels above, three quarters of them occupied
         (form(hierarchy=Hierarchy(LEVELS.lam, 4, "weak")), 1024, INSIDE + 2 * STATE * (1 + 1.5 + 1 / 64)),
         (form(hierarchy=Hierarchy(LEVELS.lam, 2, "strong")), 1024, INSIDE + 2 * STATE * (1 + 4 + 1 / 64)),
-        (form(NUMBER, DELTA), 1024, INSIDE + SOLVE + 2 * STATE * (2 + 1 / 64) + 4 * STATE),
+        (form(NUMBER, DELTA), 1024, INSIDE_32 + SOLVE_32 + 2 * STATE * (2 + 1 / 32) + 4 * STATE),
         (
             form(NUMBER, DELTA, hierarchy=LEVELS),
             1024,
-            INSIDE + SOLVE + 2 * STATE * (3 + 1 / 64) + 4 * STATE + 2 * 64 + 2 * 64 * 12 / 64 + 2 * 64 * 2,
+            # 11 - 6 = 5 levels above the chunk
+            INSIDE_32
+            + SOLVE_32
+            + 2 * STATE * (1 + 2.5 + 1 / 32)
+            + 4 * STATE
+            + 2 * 64
+            + 2 * 64 * 12 / 32
+            + 2 * 64 * 2.5,
+        ),
+        # base 3: chunks of 81, levels(1024) - levels(81) = 8 - 5 = 3 levels above, two thirds of them occupied
+        (
+            form(hierarchy=Hierarchy(LEVELS.lam, 3, "weak")),
+            1024,
+            2 * 81 * 12 + 2 * STATE * (1 + 2 + 1 / 81),
         ),
         (form(window=16), 1024, 2 * (16 + 64) * 12),
         (NormalForm(form(NUMBER).terms * 2), 1024, 2 * (INSIDE + 2 * STATE * (2 + 1 / 64))),

@@ -8,7 +8,7 @@ from typing import Any
 import decayed_calls
 import pytest
 import torch
-from tile_kernels import interpreting_process
+from tile_kernels import triton_process
 from torch import Tensor
 
 Run = Callable[..., Any]
@@ -17,7 +17,7 @@ Run = Callable[..., Any]
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """Run a function of `decayed_calls` in a process in which Triton is the interpreter."""
-    with interpreting_process() as pool:
+    with triton_process(interpret=True) as pool:
         yield lambda function, *args, **options: pool.submit(function, *args, **options).result()
 
 

@@ -53,7 +53,7 @@ def test_sources_are_equal_where_triton_specialises_alike() -> None:
 
 def test_a_kernel_that_does_not_compile_is_named() -> None:
     launch = launches()["forward"][0]
-    broken = Launch(launch.kernel, 6, (3, *launch.args[1:]), 1, 1)
+    broken = Launch(launch.kernel, 6, (3, *launch.args[1:]), 1, 1, None)
     with pytest.raises(RuntimeError, match=r"Kernel 'output_kernel' of '.*decayed_sum.py' does not compile"):
         resources([broken], TARGETS["sm_90"])
 
