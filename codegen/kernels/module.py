@@ -336,7 +336,12 @@ class Module:
         for buffer in (after, self._keep_logs(operators, shape), self._keep_blocks(states, shape)):
             self.host.append(self.buffers.allocation(buffer))
         parts, base = self.tiling.parts, shape.base
-        order = (("vt", str(parts)), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
+        order: tuple[tuple[str, str], ...] = (
+            ("vt", str(parts)),
+            ("unit", f"tl.cdiv(N, walks.power(high, {base}))"),
+            ("h", "H"),
+            ("b", "B"),
+        )
         kernel = self._kernel("states", "Chunks, and the blocks of the lowest levels.", order)
         kernel.parameter("high", "high", varying=True)
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high){f' * {parts}' if parts > 1 else ''}"

@@ -123,7 +123,10 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "a norm of the output": (NUMBER, f"return l2norm(attend(q, k, v, {DECAY}))"),
     "two outputs": (NUMBER, f"return attend(q, k, v, {DECAY}) - sigmoid(g) * attend(k, q, v, window(70))"),
     "an output of an output": (NUMBER, f"a = attend(q, k, v, {DECAY})", "return attend(k, q, a, window(70))"),
-    "a window of a window": (f"a = attend(q, k, v, {DECAY} * window(70))", NUMBER, "return attend(k, q, a, window(66))"),
+    "a window of a window": (
+        f"a = attend(q, k, v, {DECAY} * window(70))", NUMBER,
+        "return attend(k, q, a, window(66))",
+    ),
     "gradients that are equal": ("a, b : token", "return attend(q, k, v, semiseparable(-softplus(a + b)))"),
     "inputs that cancel": ("a : head", "d : token", "return attend(q, k, v, causal) + (a - a + d - d) * v"),
     "parameters": (
@@ -134,14 +137,16 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "sizes": (
         "a : head",
         WEIGHTS,
-        "return attend(q / T, k, v, semiseparable(-exp(a) / T - 1 / L) * fenwick(lam), scale=sqrt(B * H * Hk / (K + V)))",
+        "return attend(q / T, k, v, semiseparable(-exp(a) / T - 1 / L) "
+        "* fenwick(lam), scale=sqrt(B * H * Hk / (K + V)))",
     ),
     "names that generated text uses": (
         "t_n : token <= 0",
         "weight, state, in_n, n, h, q_ptr, q_b, depth, reads, lag, other, total, d_o, c : token",
         WEIGHTS,
         "m = semiseparable(t_n - exp(h * q_ptr * q_b * depth)) * fenwick(lam * reads)",
-        "return attend(q * c, k * weight * state * in_n, v * n, m) + (lag + other + total * d_o) * attend(q, k, v, window(70))",
+        "return attend(q * c, k * weight * state * in_n, v * n, m) "
+        "+ (lag + other + total * d_o) * attend(q, k, v, window(70))",
     ),
 }  # fmt: skip
 

@@ -39,7 +39,7 @@ def stored_bytes(kernels: Kernels) -> int:
 def test_names_programs_and_stored_bytes(name: str, heads: int) -> None:
     spec = library_spec(name)
     keys = tuple((each.name, heads) for each in spec.inputs if each.kind is Kind.KEY)
-    shape = Shape(1, 1000, 4, 128, 256, max(1, needed_levels(spec, 1000)), keys)
+    shape = Shape(1, 1024, 4, 128, 256, max(1, needed_levels(spec, 1024)), keys)
     kernels = Kernels(spec, shape, "bf16", "sm_90")
     sizes = {"B": shape.B, "T": shape.T, "H": shape.H, "K": shape.K, "V": shape.V, "L": shape.L}
     found, launched = report(spec, kernels.configuration, sizes), kernels.launches()
