@@ -90,7 +90,8 @@ class Module:
         scans = [n for n, each in enumerate(later) if self._scans(each)]
         scanned = {x for n in scans for i in [later[n].instruction] if i for x in i.operands}
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
-        made, pending = set(), list(stage.values)
+        made: set[str] = set()
+        pending = list(stage.values)
         while pending:
             value = pending.pop()
             if value not in made | stage.available:
