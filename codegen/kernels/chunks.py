@@ -52,7 +52,8 @@ class ChunksKernel:
         sums = [v for v in needed if isinstance(emit.maker[v].op, ops.GroupSum) and v not in emit.available]
         for value in sums:
             self.sums[value] = emit.assign(value, emit.zeros(emit.dims(value)))
-        self._loop(wanted, sums)
+        if sums or not all(self._of_group(value) for value in wanted):
+            self._loop(wanted, sums)
         emit.head = "h0"
         for value in wanted:
             if self._of_group(value):
@@ -82,7 +83,7 @@ class ChunksKernel:
                     kernel.line(f"{self.sums[value]} += {added.name}")
                     parts[value] = added.parts
         self.place.tiles = before
-        self.place.scaled = {}
+        self.place.scaled, self.place.shifted = {}, {}
         for value in sums:
             ratio = emit.maker[value].op.ratio  # type: ignore[attr-defined]
             self.place.tiles[value] = Tile(self.sums[value], emit.dims(value), parts[value] | {f"H/{ratio}"})

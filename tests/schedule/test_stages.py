@@ -32,7 +32,8 @@ def spec_of(*lines: str) -> Spec:
 def made(stages: Stages, stage: Stage) -> Iterator[Instruction]:
     """What a kernel over chunks computes for its values."""
     maker = {r: i for i in stages.program.instructions for r in i.results}
-    pending, seen = list(stage.values), set()
+    pending = list(stage.values)
+    seen: set[str] = set()
     while pending:
         value = pending.pop()
         if value in seen or (value in stage.available and value not in stage.values):
