@@ -22,6 +22,9 @@ from triton.runtime.jit import create_function_from_signature
 from maskdsl.runtime.cache import directory
 from maskdsl.runtime.triton.call import Launch
 
+ATTEMPTS = 6
+"""How often a kernel is compiled where Python's parser fails it by accident."""
+
 PATIENCE = 2.0
 """Seconds of compiling after which a terminal sees a progress bar."""
 
@@ -85,10 +88,25 @@ def compiled(sources: Sequence[Source], target: GPUTarget) -> list[Any]:
 
 
 def _compile(source: Source, target: GPUTarget) -> Any:
-    try:
-        return triton.compile(source.source, target=target, options=source.options)
-    except Exception as error:
-        raise RuntimeError(f"Kernel '{source.name}' of '{source.file}' does not compile: {error}") from error
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return triton.compile(source.source, target=target, options=source.options)
+        except Exception as error:
+            if not left or not _torn(error):
+                raise RuntimeError(f"Kernel '{source.name}' of '{source.file}' does not compile: {error}") from error
+    raise AssertionError("The last attempt returns or raises.")
+
+
+def _torn(error: BaseException | None) -> bool:
+    """Whether Python lost count of its own depth while several threads parsed source, which says nothing of the source.
+
+    CPython keeps that count for a whole process ("AST constructor recursion depth mismatch").
+    """
+    while error is not None:
+        if isinstance(error, SystemError) and "recursion depth mismatch" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def check(spec: Spec, shape: Shape, dtype: torch.dtype, regime: Regime = "mild",
 
 @pytest.mark.parametrize("name", NAMES)
 def test_random_calls_in_float32(name: str) -> None:
-    report = verify(library_spec(name), 12, device="cuda", backend="triton")
+    report = verify(library_spec(name), 4, device="cuda", backend="triton")  # each shape compiles anew
     assert report.passed, report.counterexample
 
 
@@ -84,7 +84,7 @@ def test_random_calls_in_float32(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_precisions_and_edges_of_chunks(name: str, dtype: torch.dtype) -> None:
     spec = library_spec(name)
-    for length in (1, 63, 64, 65, 129, 320, 1000):
+    for length in (1, 63, 64, 65, 129, 1000):
         check(spec, shape_of(spec, length), dtype)
 
 
