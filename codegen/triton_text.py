@@ -19,8 +19,7 @@ from maskdsl.schedule.stages import common_size
 from maskdsl.schedule.unsupported import SharedSum
 from maskdsl.spec import Spec
 
-IMPORTS = """import dataclasses
-import math
+IMPORTS = """import math
 
 import torch
 import triton

@@ -86,10 +86,6 @@ class Buffers:
         """How many parts a sum has."""
         return math.prod(self._each(part)[1] for part in parts)
 
-    def parts_of(self, value: str) -> int:
-        """How many parts a stored value has."""
-        return self.kept[value].count
-
     def base(self, kernel: Kernel, value: str, chunk: str, head: str) -> str:
         """The address of a value of one chunk and head, of its first part."""
         buffer = self.kept[value]

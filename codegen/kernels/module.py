@@ -286,7 +286,7 @@ class Module:
         fine = self.fine
         kernel = self._kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
         kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
-        scan.carry(self._emit(kernel, stage, fine), instruction)
+        scan.carry(self._emit(kernel, stage, fine), instruction, made=False)
         kernel.warps, kernel.stages = 4, 3
         made = self._made_scan(stage, instruction)
         lines = [*self.leaf, kernel.launch()]
@@ -318,7 +318,7 @@ class Module:
         emit = self._emit(kernel, stage, own)
         emit.available -= set(instruction.operands)
         try:
-            scan.carry_made(emit, instruction)
+            scan.carry(emit, instruction, made=True)
         except SharedSum:
             # what chunks write, such as a normalised key, needs all channels or columns
             self.kernels.remove(kernel)

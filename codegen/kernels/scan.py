@@ -8,42 +8,34 @@ from maskdsl.codegen.kernels.evaluate import Evaluator, Place
 from maskdsl.schedule.unsupported import SharedSum
 
 
-def carry(emit: Evaluator, instruction: Instruction) -> None:
-    """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + H[n], or the same from the end; S[n] takes the place of H[n]."""
+def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
+    """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + H[n], or the same from the end.
+
+    S[n] takes the place of H[n], which lies in memory or, where it is `made` here, never does; then the log decays are
+    left in memory too.
+    """
     assert isinstance(instruction.op, ops.Scan)
     kernel, buffers, line = emit.kernel, emit.buffers, emit.kernel.line
     operator, writes = instruction.operands
     diagonal = emit.types[operator][-2] == "K"
     inner = emit.inner(((0, "K"), (1, "V")))
     line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
-    with kernel.block(f"for step in tl.range(0, {kernel.size('N')}, num_stages=4):"):
+    # products set how far loads run ahead; without them it has to be asked for
+    steps = f"range(0, {kernel.size('N')})" if made else f"tl.range(0, {kernel.size('N')}, num_stages=4)"
+    with kernel.block(f"for step in {steps}:"):
         line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
-        place = buffers.address(kernel, buffers.kept[writes], "n", "h") + inner
-        line(f"place = {place}")
-        line("written = tl.load(place).to(tl.float32)")
-        log = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
-        line(f"decay = tiles.exp(tl.load({log}))")
-        line("tl.store(place, carried)")
-        line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + written")
-
-
-def carry_made(emit: Evaluator, instruction: Instruction) -> None:
-    """The same where each program makes what the chunks write itself; the log decays are left in memory too."""
-    assert isinstance(instruction.op, ops.Scan)
-    kernel, buffers, line = emit.kernel, emit.buffers, emit.kernel.line
-    operator, writes = instruction.operands
-    diagonal = emit.types[operator][-2] == "K"
-    inner = emit.inner(((0, "K"), (1, "V")))
-    line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
-    with kernel.block(f"for step in range(0, {kernel.size('N')}):"):
-        line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
-        place = Place("n")
-        log, written = emit.value(operator, place).name, emit.value(writes, place).name
-        if place.tiles[operator].parts | place.tiles[writes].parts:
-            raise SharedSum("What a scan carries is a sum that several programs share.")
-        line(f"tl.store({buffers.address(kernel, buffers.kept[writes], 'n', 'h')}{inner}, carried)")
+        state = buffers.address(kernel, buffers.kept[writes], "n", "h") + inner
         left = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
-        # programs for other columns, and of a number for other channels, write the same
-        line(f"tl.store({left}, {log})")
+        if made:
+            place = Place("n")
+            log, written = emit.value(operator, place).name, emit.value(writes, place).name
+            if place.tiles[operator].parts | place.tiles[writes].parts:
+                raise SharedSum("What a scan carries is a sum that several programs share.")
+            # programs for other columns, and of a number for other channels, write the same
+            line(f"tl.store({left}, {log})")
+        else:
+            log, written = f"tl.load({left})", "written"
+            line(f"written = tl.load({state}).to(tl.float32)")
         line(f"decay = tiles.exp({log})")
+        line(f"tl.store({state}, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")

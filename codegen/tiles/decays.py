@@ -113,7 +113,11 @@ def _logs(g: tl.tensor, OPERAND: tl.constexpr) -> tl.tensor:
     An error e of the exponent x matters as e * exp(x), so a relative error of 2**-12 becomes 2**-13 at most; a decay
     cut to -200 is still zero after exp.
     """
-    return g * LOG2E if tl.float32 == OPERAND else (tl.maximum(g, -200.0) * LOG2E).to(tl.float16)
+    return (
+        g * LOG2E
+        if tl.float32 == OPERAND
+        else (tl.maximum(g, -200.0, propagate_nan=tl.PropagateNan.ALL) * LOG2E).to(tl.float16)
+    )
 
 
 @triton.jit

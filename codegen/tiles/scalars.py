@@ -28,4 +28,4 @@ def softplus(x: tl.tensor) -> tl.tensor:
     y = y * p + 0.333297104992198
     y = y * p - 0.49999892648078537
     y = y * p + 0.9999999946562932
-    return tl.maximum(x, 0.0) + p * y
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) + p * y

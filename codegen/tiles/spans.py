@@ -15,7 +15,7 @@ def spans(g: tl.tensor, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.conste
     A span is a difference of two running sums. In float32 it is off by the rounding of the larger, so decays that are
     zero after exp are cut to small ones first; with WIDE the sums are float64, and the span is exact in float32.
     """
-    g = g.to(tl.float64) if WIDE else tl.maximum(g, -100.0)
+    g = g.to(tl.float64) if WIDE else tl.maximum(g, -100.0, propagate_nan=tl.PropagateNan.ALL)
     total = tl.cumsum(g, 0)
     before = total - g
     to_row = total if ROW else before

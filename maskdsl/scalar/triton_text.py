@@ -68,7 +68,7 @@ class TritonPrinter(ScalarPrinter):
         return f"tl.exp2({math.log2(math.e)}*{self.parenthesize(exponent, PRECEDENCE['Mul'])})"
 
     def _print_relu(self, expr: relu) -> str:
-        return f"tl.maximum({self._print(expr.args[0])}, 0.0)"
+        return _extreme("maximum", self._print(expr.args[0]), "0.0")
 
     def _print_step(self, expr: step) -> str:
         return f"tl.where({self._print(expr.args[0])} > 0.0, 1.0, 0.0)"
@@ -84,11 +84,16 @@ class TritonPrinter(ScalarPrinter):
     def _print_Max(self, expr: sympy.Max | sympy.Min) -> str:
         if is_size(expr):
             return self.call(expr, expr.args)
-        word = "tl.maximum" if isinstance(expr, sympy.Max) else "tl.minimum"
+        word = "maximum" if isinstance(expr, sympy.Max) else "minimum"
         arguments = map(self._print, sorted(expr.args, key=sympy.default_sort_key))
-        return functools.reduce(lambda left, right: f"{word}({left}, {right})", arguments)
+        return functools.reduce(lambda left, right: _extreme(word, left, right), arguments)
 
     _print_Min = _print_Max
+
+
+def _extreme(word: str, left: str, right: str) -> str:
+    """The larger or smaller of two values, NaN where either is: a gate that is none must not pass for a bound."""
+    return f"tl.{word}({left}, {right}, propagate_nan=tl.PropagateNan.ALL)"
 
 
 def lower(expr: sympy.Expr) -> sympy.Expr:

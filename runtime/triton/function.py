@@ -17,6 +17,9 @@ from maskdsl.runtime.triton.program import Program
 ALIGNMENT = 16
 """Bytes: kernels are compiled for tensors that start at a multiple."""
 
+FARTHEST = 2**23
+"""Elements from one position to the next; 128 positions of a chunk stay below 2**30."""
+
 
 def apply(program: Program, sizes: Sizes, tensors: Mapping[str, Tensor], result: torch.dtype) -> Tensor:
     """The output [B, T, H, V] of a generated module in dtype `result`, differentiable once in every input.
@@ -60,8 +63,9 @@ class _Attention(torch.autograd.Function):
 
 
 def _dense(x: Tensor) -> Tensor:
-    """The same values with a last stride of 1 and an aligned start."""
-    if (x.stride(-1) == 1 or x.shape[-1] == 1) and x.data_ptr() % ALIGNMENT == 0:
+    """The same values with a last stride of 1, an aligned start, and 32-bit offsets inside the tile of a chunk."""
+    near = all(stride < FARTHEST for stride in x.stride()[1:2])
+    if (x.stride(-1) == 1 or x.shape[-1] == 1) and x.data_ptr() % ALIGNMENT == 0 and near:
         return x
     return x.clone(memory_format=torch.contiguous_format)
 

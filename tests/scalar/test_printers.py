@@ -46,14 +46,17 @@ SPECIAL = [
 
 VALUES = {"a": -0.7, "b": 1.9, "p": 0.4}
 
+NAN = "propagate_nan=tl.PropagateNan.ALL"
+
 TL = SimpleNamespace(
+    PropagateNan=SimpleNamespace(ALL=True),
     exp2=np.exp2,
     log=np.log,
     sqrt=np.sqrt,
     abs=np.abs,
     where=np.where,
-    maximum=np.maximum,
-    minimum=np.minimum,
+    maximum=lambda x, y, propagate_nan: np.maximum(x, y),
+    minimum=lambda x, y, propagate_nan: np.minimum(x, y),
     sigmoid=lambda z: 1 / (1 + np.exp(-z)),
     rsqrt=lambda z: 1 / np.sqrt(z),
 )
@@ -144,8 +147,8 @@ def test_torch_text(expr, text):
         (x**2 - 1, "(x*x) - 1.0"),
         (x / sqrt(p), "x*tl.rsqrt(p)"),
         (a / sqrt(K), "a_t/K**0.5"),
-        (relu(a) * step(x), "tl.maximum(a_t, 0.0)*tl.where(x > 0.0, 1.0, 0.0)"),
-        (Max(a, b, 0), "tl.maximum(tl.maximum(0.0, a_t), b)"),
+        (relu(a) * step(x), f"tl.maximum(a_t, 0.0, {NAN})*tl.where(x > 0.0, 1.0, 0.0)"),
+        (Max(a, b, 0), f"tl.maximum(tl.maximum(0.0, a_t, {NAN}), b, {NAN})"),
     ],
     ids=str,
 )
