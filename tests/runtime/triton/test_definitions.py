@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 from click.testing import CliRunner
 from compilation import library_spec
 from tile_kernels import triton_process
 
 from maskdsl.cli import main
+from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.driver import Example, stages
+from maskdsl.runtime.sampling import Shape, random_inputs
 from maskdsl.runtime.verification import verify
 
 
@@ -22,6 +25,21 @@ def test_definitions_verify_in_the_interpreter() -> None:
             found = {check.of for check in report.checks if check.what == "compiled = recurrent, float32"}
             assert {"o", "d_q", "d_A_log"} <= found
             assert "compiled = recurrent, float64" not in {check.what for check in report.checks}
+
+
+def output_after_nan(name: str, gate: str) -> torch.Tensor:
+    """The output [1, T, 1, V] of a call whose gate at position 10 is NaN."""
+    spec = library_spec(name)
+    inputs = random_inputs(spec, Shape(1, 70, 1, 16, 16, 8))
+    inputs[gate][0, 10] = torch.nan
+    return Attention(spec, "triton")(**inputs)
+
+
+@pytest.mark.parametrize(("name", "gate"), [("mamba2", "dt"), ("log_linear_mamba2", "dt"), ("gla", "f")])
+def test_a_gate_that_is_no_number_is_no_result(name: str, gate: str) -> None:
+    with triton_process(interpret=True) as pool:
+        output = pool.submit(output_after_nan, name, gate).result()
+    assert output[:, 10:].isnan().all()
 
 
 @pytest.mark.parametrize(("target", "comment"), [("sm_90", "//"), ("gfx942", ";")])
