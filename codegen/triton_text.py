@@ -13,7 +13,7 @@ from maskdsl.codegen.kernels import tree
 from maskdsl.codegen.kernels.module import Module
 from maskdsl.codegen.kernels.tiling import Tiling
 from maskdsl.language.printer import to_text
-from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.plan import Direction, Plan, heads_together, plan, value_columns
 from maskdsl.schedule.stages import common_size
 from maskdsl.schedule.unsupported import SharedSum
@@ -43,7 +43,8 @@ def emit(spec: Spec, configuration: Configuration) -> str:
         return _module(spec, configuration, divided, tiling)
     except SharedSum:
         # the norm of an output: a program needs all columns of V
-        return _module(spec, configuration, divided, dataclasses.replace(tiling, value=padded(configuration.V)))
+        whole = dataclasses.replace(tiling, value=configuration.width(configuration.V))
+        return _module(spec, configuration, divided, whole)
 
 
 def _module(spec: Spec, configuration: Configuration, divided: Plan, tiling: Tiling) -> str:

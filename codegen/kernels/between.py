@@ -27,7 +27,7 @@ def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
 
 
 STAGES = 3
-"""How many blocks of a walk are on their way at once."""
+"""How many blocks of a walk in half precision are on their way at once; wider ones take what a kernel has room for."""
 
 
 class _Reads:
@@ -48,7 +48,8 @@ class _Reads:
         line(f"{self.p} = 0")
         line(f"{self.log} = {self.blocks.no_log}")
         count = f"walks.reads({place.chunk}, {constants})"
-        with self.kernel.block(f"for _ in tl.range(0, {count}, num_stages={STAGES}):"):
+        ahead = f", num_stages={STAGES}" if self.emit.tiling.mode == "bf16" else ""
+        with self.kernel.block(f"for _ in tl.range(0, {count}{ahead}):"):
             line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             line(f"{self.state} = tl.load({self.blocks.state_at(self.blocks.states, 'row')})")

@@ -31,6 +31,13 @@ ELEMENTS = 2048
 """Entries of a state that a program holds where it only adds and scales them."""
 
 
+STRIP = 32
+"""Chunks of one head that programs which read blocks do before they turn to the next head: blocks that these chunks
+share, and keys that heads share, are in the cache when the next one wants them."""
+
+STRIPS = "strips"
+"""The extent of chunks that are done so."""
+
 FULL = 256
 """Programs that keep a GPU busy."""
 
@@ -71,6 +78,7 @@ class Module:
     def write(self) -> None:
         """Write all stages, then what the host adds up itself."""
         self.host.append(f"B, H, N = at.B, at.H, at.chunks({self.tiling.chunk})")
+        self.host.append(f"{STRIPS} = -(-N // min(N, {STRIP})) * min(N, {STRIP})")
         for stage in self.plan.stages:
             if stage.kind == "chunks":
                 before, self.host = self.host, []
@@ -90,15 +98,19 @@ class Module:
         scans = [n for n, each in enumerate(later) if self._scans(each)]
         scanned = {x for n in scans for i in [later[n].instruction] if i for x in i.operands}
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
+        loops = any(isinstance(self.maker[value].op, BETWEEN) for value in self._within(stage))
+        return scanned.issuperset(stage.values) and between.isdisjoint(stage.values) and not loops
+
+    def _within(self, stage: Stage) -> set[str]:
+        """The values that a kernel over chunks makes."""
         made: set[str] = set()
         pending = list(stage.values)
         while pending:
             value = pending.pop()
-            if value not in made | stage.available:
+            if value not in made and (value not in stage.available or value in stage.values):
                 made.add(value)
                 pending.extend(self.maker[value].operands)
-        loops = any(isinstance(self.maker[value].op, BETWEEN) for value in made)
-        return scanned.issuperset(stage.values) and between.isdisjoint(stage.values) and not loops
+        return made
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""
@@ -144,15 +156,20 @@ class Module:
         kernel = Kernel(name, about)
         kernel.opening.append("pid = tl.program_id(0)")
         for each, extent in order[:-1]:
-            if extent != "1":
+            if extent == STRIPS:
+                # a strip of chunks of one head, then of the next head, and so on
+                kernel.opening += [f"strip = tl.minimum(N, {STRIP})", "n = pid % strip", "pid = pid // strip"]
+            elif extent != "1":
                 kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
             elif each == "h":
                 kernel.opening.append("h = 0")
+            if each == "h0" and ("n", STRIPS) in order:
+                kernel.opening += ["n += pid % tl.cdiv(N, strip) * strip", "pid = pid // tl.cdiv(N, strip)"]
+                kernel.opening += ["if n >= N:", "    return"]
         kernel.opening.append(f"{order[-1][0]} = pid")
         kernel.opening += [f"{x} = {x}.to(tl.int64)" for x, _ in order if x in ("b", "h")]
-        for _, extent in order:
-            for size in re.findall(r"\b[BHN]\b", extent):
-                kernel.size(size)
+        for size in re.findall(r"\b[BHN]\b", " ".join(["N", *(extent for _, extent in order)])):
+            kernel.size(size)
         self.kernels.append(kernel)
         return kernel
 
@@ -169,10 +186,13 @@ class Module:
         parts = tiling.parts * key_parts
         count = f"(H // {heads})" if heads > 1 else "H"
         about = f"{', '.join(stage.values)} of one chunk."
-        order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), ("n", "N"), ("h0", count), ("b", "B"))
+        walks = any(isinstance(self.maker[value].op, ops.Walk | ops.WalkAdjoint) for value in self._within(stage))
+        # heads beside each other share keys and lines of memory, chunks that follow each other blocks
+        chunks = (("n", STRIPS), ("h0", count)) if walks else (("h0", count), ("n", "N"))
+        order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), *chunks, ("b", "B"))
         kernel = self._kernel("chunks", about, order)
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
-        kernel.programs = f"B * {count} * N{f' * {parts}' if parts > 1 else ''}"
+        kernel.programs = f"B * {count} * {'strips' if walks else 'N'}{f' * {parts}' if parts > 1 else ''}"
         emit = self._emit(kernel, stage, tiling)
         named = [(name, value) for name, value in self.program.outputs if value in stage.values]
         outputs = [Output(self._tensor(name), value) for name, value in named]
@@ -305,10 +325,12 @@ class Module:
         """The kernel of a scan that makes what it carries; None where others need that too, or it is no less work."""
         if not self.leaf or sum(self._scans(each) for each in self.plan.stages) > 1:
             return None
+        # keys that are computed are so once, each by the one program for its channels
+        channels, columns = (64, 64) if self._as_loaded(instruction.operands[1]) else (32, 128)
         own = dataclasses.replace(
             self.tiling,
-            channels=min(64, self.tiling.extent("K")),
-            value=min(64, self.tiling.value),
+            channels=min(channels, self.tiling.extent("K")),
+            value=min(columns, self.tiling.value),
             columns=self.tiling.held("V"),
             heads=1,
         )
@@ -323,8 +345,19 @@ class Module:
             # what chunks write, such as a normalised key, needs all channels or columns
             self.kernels.remove(kernel)
             return None
-        kernel.warps, kernel.stages = 4, 3
+        kernel.warps, kernel.stages = 4, 5
         return kernel
+
+    def _as_loaded(self, writes: str) -> bool:
+        """Whether the keys of what chunks write, k' v, are an input but for factors of their rows."""
+        maker = self.maker[writes]
+        if not isinstance(maker.op, ops.Dot):
+            return True
+        emit = self._emit(Kernel("", ""), self.plan.stages[0])
+        maker = self.maker[maker.operands[0]]
+        while isinstance(maker.op, ops.Chunk | ops.Repeat) or emit.unscaled(maker):
+            maker = self.maker[emit.unscaled(maker) or maker.operands[0]]
+        return isinstance(maker.op, ops.Load)
 
     @staticmethod
     def _scans(stage: Stage) -> bool:
@@ -339,8 +372,8 @@ class Module:
         parts, base = self.tiling.parts, shape.base
         order: tuple[tuple[str, str], ...] = (
             ("vt", str(parts)),
-            ("unit", f"tl.cdiv(N, walks.power(high, {base}))"),
             ("h", "H"),
+            ("unit", f"tl.cdiv(N, walks.power(high, {base}))"),
             ("b", "B"),
         )
         kernel = self._kernel("states", "Chunks, and the blocks of the lowest levels.", order)
@@ -390,7 +423,7 @@ class Module:
         shares = self._beside(d_states, "shares", owed, parts=parts, count=math.prod(split.values()))
         self.host.append(self.buffers.allocation(shares))
         base = shape.base
-        order = (*self._tiles, ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("h", "H"), ("b", "B"))
+        order = (*self._tiles, ("h", "H"), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("b", "B"))
         kernel = self._kernel("handed", "Gradients of blocks handed down to their children.", order)
         kernel.parameter("high", "high", varying=True)
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
@@ -400,7 +433,7 @@ class Module:
         d_leaves, d_writes = instruction.results
         self.buffers.kept[d_writes] = dataclasses.replace(self.buffers.kept[d_states], row=shape.leaf)
         self.host.append(self.buffers.allocation(self.buffers.keep(d_leaves)))
-        order = (("unit", "N"), ("h", "H"), ("b", "B"))
+        order = (("h", "H"), ("unit", "N"), ("b", "B"))
         kernel = self._kernel("leaves", "The gradient of each chunk's log decay.", order)
         kernel.programs = "B * H * N"
         tree.leaves(self._emit(kernel, stage), instruction, shape, shares)
@@ -410,7 +443,7 @@ class Module:
     def _passed(self, stage: Stage, instruction: Instruction) -> None:
         value = instruction.results[1]
         self.host.append(self.buffers.allocation(self.buffers.kept[value]))
-        order = (("n", "N"), ("h", "H"), ("b", "B"))
+        order = (("h", "H"), ("n", "N"), ("b", "B"))
         kernel = self._kernel(
             "passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order
         )
@@ -420,7 +453,7 @@ class Module:
         self.host.append(kernel.launch())
 
     def _pairs(self, stage: Stage, instruction: Instruction) -> None:
-        order = (("n", "N"), ("h", "H"), ("b", "B"))
+        order = (("h", "H"), ("n", "N"), ("b", "B"))
         kernel = self._kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
         kernel.programs = "B * H * N"
         pairs.scores(self._emit_pairs(kernel, stage, instruction), instruction)
@@ -428,7 +461,7 @@ class Module:
 
     def _pairs_adjoint(self, stage: Stage, instruction: Instruction) -> None:
         count = self.split.key_parts
-        order = (("kt", str(count)), ("n", "N"), ("h", "H"), ("b", "B"))
+        order = (("kt", str(count)), ("h", "H"), ("n", "N"), ("b", "B"))
         about = "What pairs of positions give to queries, keys and decays."
         kernel = self._kernel("pairs", about, order)
         kernel.programs = f"B * H * N{f' * {count}' if count > 1 else ''}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskdsl.chunk.ops import Axes
-from maskdsl.schedule.configuration import DeviceKind, Mode, padded
+from maskdsl.schedule.configuration import DeviceKind, Mode, least_width, padded
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,26 @@ class Tiling:
     @property
     def key_parts(self) -> int:
         """How many programs share the rows of a state."""
-        return padded(self.key) // self.channels if self.channels else 1
+        return self.wide(self.key) // self.channels if self.channels else 1
 
     @property
     def parts(self) -> int:
         """How many programs share the columns of V."""
         return (-(-self.width // self.value) if self.width else 1) if not self.columns else self.columns // self.value
 
+    def wide(self, extent: int) -> int:
+        """The extent of a tile along all of K or V."""
+        return padded(extent, least_width(self.mode, self.device))
+
     def extent(self, letter: str) -> int:
         """The extent of an axis in a tile."""
-        return {"C": padded(self.chunk), "K": self.channels or padded(self.key), "V": self.value, "L": self.levels}[
+        return {"C": padded(self.chunk), "K": self.channels or self.wide(self.key), "V": self.value, "L": self.levels}[
             letter
         ]
 
     def held(self, letter: str) -> int:
         """The extent of an axis in memory that only kernels see: whole tiles."""
-        return {"V": self.value * self.parts, "K": padded(self.key)}.get(letter) or self.extent(letter)
+        return {"V": self.value * self.parts, "K": self.wide(self.key)}.get(letter) or self.extent(letter)
 
     def size(self, letter: str) -> int:
         """The number of entries that mean something."""

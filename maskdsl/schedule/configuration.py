@@ -31,7 +31,20 @@ class Configuration:
     chunk: int | None = None
     device: DeviceKind = "cuda"
 
+    def width(self, extent: int) -> int:
+        """The extent of a tile that holds `extent` entries along K or V; 0 for none."""
+        return padded(extent, least_width(self.mode, self.device))
 
-def padded(extent: int) -> int:
-    """The extent of the tile that holds `extent` entries: a power of two, at least LEAST_TILE; 0 for none."""
-    return max(LEAST_TILE, 1 << (extent - 1).bit_length()) if extent else 0
+
+def padded(extent: int, least: int = LEAST_TILE) -> int:
+    """The extent of the tile that holds `extent` entries: a power of two, at least `least`; 0 for none."""
+    return max(least, 1 << (extent - 1).bit_length()) if extent else 0
+
+
+def least_width(mode: Mode, device: DeviceKind) -> int:
+    """The least extent of a tile along K or V.
+
+    Of operands in half precision that are narrower, Hopper's matrix units read beyond the tile as Triton 3.6 to 3.7.1
+    tell them to (triton issue 11366): wrong numbers, or an illegal access.
+    """
+    return 64 if mode == "bf16" and device == "cuda" else LEAST_TILE

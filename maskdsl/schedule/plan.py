@@ -11,7 +11,7 @@ from maskdsl.chunk.program import Program
 from maskdsl.differentiation.differentiate import differentiate, gradient_name
 from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
-from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
 from maskdsl.schedule.storage import reading
@@ -23,6 +23,10 @@ Direction = Literal["forward", "backward"]
 HEADS: dict[Direction, int] = {"forward": 1, "backward": 8}
 """The most heads that share keys and that a program does one after the other. In the forward pass the product of
 queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
+
+
+STATE: dict[DeviceKind, int] = {"cuda": 1 << 15, "interpreter": 1 << 15, "hip": 1 << 14}
+"""The most bytes of a state that a program multiplies by: some seven such tiles fit into a GPU's shared memory."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,11 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
 
 
 def value_columns(configuration: Configuration) -> int:
-    """How many columns of V a program holds: 64 for keys so wide that more would not fit into shared memory.
-
-    That is 64 KiB on AMD's GPUs; and products of float32 have operands twice as large.
-    """
-    narrow = configuration.device == "hip" or configuration.mode == "fp32"
-    return min(padded(configuration.V), 128 if padded(configuration.K) <= (64 if narrow else 128) else 64)
+    """How many columns of V a program holds: at most 128, and so few that a state is no larger than STATE bytes."""
+    bytes_each = 2 if configuration.mode == "bf16" else 4
+    fit = STATE[configuration.device] // (bytes_each * max(configuration.width(configuration.K), 1))
+    least = least_width(configuration.mode, configuration.device)
+    return min(configuration.width(configuration.V), max(least, min(128, fit)))
 
 
 def _typical(configuration: Configuration) -> dict[str, int]:

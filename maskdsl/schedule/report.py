@@ -18,7 +18,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Instruction
 from maskdsl.mask.nodes import Kind
-from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.cost import elements, flops, reads
 from maskdsl.schedule.plan import Direction, Plan, heads_together, plan, value_columns
 from maskdsl.schedule.stages import CHANNELS, IN_MEMORY, Stage, Stages, linear
@@ -148,7 +148,7 @@ class _Count:
             return None
         parts = -(-self.configuration.V // value_columns(self.configuration)) if self.configuration.V else 1
         if stage.split:
-            parts *= -(-padded(self.configuration.K) // CHANNELS)
+            parts *= -(-self.configuration.width(self.configuration.K) // CHANNELS)
         chunks = ax.extent(ax.chunks(self.plan.size), self.sizes)
         return self.sizes["B"] * (self.sizes["H"] // self.heads) * chunks * parts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -75,16 +76,26 @@ def _binder(kernel: Any, target: GPUTarget) -> tuple[Any, Any]:
     return backend, create_function_from_signature(kernel.signature, kernel.params, backend)
 
 
-def compiled(sources: Sequence[Source], target: GPUTarget) -> list[Any]:
+def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[Any]:
     """The compiled kernels, in order; equal sources are compiled once.
+
+    One that wants more than the `shared` bytes of shared memory that a program may use has its loops compiled without
+    loads that run ahead.
 
     Raises RuntimeError naming the kernel and its file where one does not compile.
     """
     distinct = {source.key: source for source in sources}
     with _own_cache(), ThreadPoolExecutor(min(len(distinct), os.cpu_count() or 1) or 1) as pool:
-        futures = {key: pool.submit(_compile, source, target) for key, source in distinct.items()}
+        futures = {key: pool.submit(_fitting, source, target, shared) for key, source in distinct.items()}
         _watch(list(futures.values()))
         return [futures[source.key].result() for source in sources]
+
+
+def _fitting(source: Source, target: GPUTarget, shared: int) -> Any:
+    kernel = _compile(source, target)
+    if kernel.metadata.shared <= shared or source.options["num_stages"] == 1:
+        return kernel
+    return _compile(dataclasses.replace(source, options={**source.options, "num_stages": 1}), target)
 
 
 def _compile(source: Source, target: GPUTarget) -> Any:

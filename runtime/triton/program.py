@@ -70,7 +70,8 @@ class Program:
         with _lock:  # where Triton caches its kernels is a setting of the process
             sources = [specialised(launch, target) for launch in launches]
             new = [source for source in sources if (device.index, source.key) not in self._launchers]
-            for source, kernel in zip(new, compiled(new, target), strict=True):
+            shared = triton.runtime.driver.active.utils.get_device_properties(device.index)["max_shared_mem"]
+            for source, kernel in zip(new, compiled(new, target, shared), strict=True):
                 self._launchers[device.index, source.key] = _launcher(kernel, device.index)
             return tuple(self._launchers[device.index, source.key] for source in sources)
 

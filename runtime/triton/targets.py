@@ -63,7 +63,7 @@ def resources(launches: Sequence[Launch], target: Target) -> list[Resources]:
     """
     if triton.knobs.runtime.interpret:
         raise Unsupported("Triton's interpreter compiles nothing; unset TRITON_INTERPRET.")
-    kernels = compiled([specialised(launch, target.gpu) for launch in launches], target.gpu)
+    kernels = compiled([specialised(launch, target.gpu) for launch in launches], target.gpu, target.shared)
     return [_resources(launch, kernel) for launch, kernel in zip(launches, kernels, strict=True)]
 
 

@@ -71,7 +71,9 @@ def check(spec: Spec, shape: Shape, dtype: torch.dtype, regime: Regime = "mild",
     found, exact = outcome(Attention(spec, "triton"), inputs, weights), reference(spec, inputs, weights)
     for name, expected in exact.items():
         error = (found[name].double() - expected).norm() / expected.norm().clamp(min=1e-30)
-        assert error <= (allowed or ALLOWED[dtype]), f"{name}: {error:.1e} at {shape}, {dtype}, {regime}"
+        # the gradient of a parameter is a sum of terms of both signs over all tokens, of which little may be left
+        limit = (allowed or ALLOWED[dtype]) * (1 if expected.ndim > 2 else 3)
+        assert error <= limit, f"{name}: {error:.1e} at {shape}, {dtype}, {regime}"
 
 
 @pytest.mark.parametrize("name", NAMES)

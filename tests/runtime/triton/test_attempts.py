@@ -1,7 +1,8 @@
-"""A kernel that Python's parser fails by accident, several threads parsing at once, is compiled again."""
+"""A kernel that does not compile, or asks for too much, at first."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,20 +12,25 @@ from maskdsl.runtime.triton import kernels
 from maskdsl.runtime.triton.kernels import Source, compiled
 
 TARGET = GPUTarget("cuda", 90, 32)
-SOURCE = Source("output_kernel", "made.py", "key", object(), {})  # type: ignore[arg-type]
+SOURCE = Source("output_kernel", "made.py", "key", object(), {"num_stages": 3})  # type: ignore[arg-type]
+SHARED = 1000
+
+
+def kernel_of(shared: int) -> SimpleNamespace:
+    return SimpleNamespace(metadata=SimpleNamespace(shared=shared))
 
 
 def failing(times: int, error: Exception) -> Any:
     calls: list[int] = []
 
-    def compile(*args: Any, **kwargs: Any) -> str:
+    def compile(*args: Any, **kwargs: Any) -> SimpleNamespace:
         calls.append(1)
         if len(calls) <= times:
             try:
                 raise error
             except Exception as inner:
                 raise ValueError("at 4:12: total = tl.zeros([16], tl.float32)") from inner
-        return "kernel"
+        return kernel_of(SHARED)
 
     return compile
 
@@ -32,13 +38,22 @@ def failing(times: int, error: Exception) -> Any:
 def test_an_accident_of_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     torn = SystemError("AST constructor recursion depth mismatch (before=33, after=91)")
     monkeypatch.setattr(kernels.triton, "compile", failing(2, torn))
-    assert compiled([SOURCE], TARGET) == ["kernel"]
+    assert compiled([SOURCE], TARGET, SHARED) == [kernel_of(SHARED)]
     monkeypatch.setattr(kernels.triton, "compile", failing(100, torn))
     with pytest.raises(RuntimeError, match=r"'output_kernel' of 'made\.py' does not compile"):
-        compiled([SOURCE], TARGET)
+        compiled([SOURCE], TARGET, SHARED)
 
 
 def test_a_mistake_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels.triton, "compile", failing(1, TypeError("no such function")))
     with pytest.raises(RuntimeError, match="does not compile: at 4:12"):
-        compiled([SOURCE], TARGET)
+        compiled([SOURCE], TARGET, SHARED)
+
+
+def test_loads_run_ahead_as_far_as_there_is_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile(source: object, target: GPUTarget, options: dict[str, int]) -> SimpleNamespace:
+        return kernel_of(400 * options["num_stages"])
+
+    monkeypatch.setattr(kernels.triton, "compile", compile)
+    assert compiled([SOURCE], TARGET, 1200) == [kernel_of(1200)]
+    assert compiled([SOURCE], TARGET, 1199) == [kernel_of(400)]
