@@ -118,7 +118,8 @@ def _quoted(text: str) -> str:
 def _stored(first: Module, second: Module, kept: tuple[str, ...]) -> dict[str, str]:
     """The buffers of the forward pass that the backward pass reads: name there to name in the forward pass."""
     needed = " ".join([*second.host, *(kernel.text() for kernel in second.kernels)])
-    pairs = {second.buffers.kept[v].name: b.name for v, b in first.buffers.kept.items() if v.split(".")[0] in kept}
+    left = {v: b for v, b in first.buffers.kept.items() if v.split(".")[0] in kept and v in second.buffers.kept}
+    pairs = {second.buffers.kept[v].name: b.name for v, b in left.items()}
     return {name: source for name, source in pairs.items() if f"{name}_ptr" in needed}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maskdsl.chunk import axes as ax
+from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.codegen.kernels.kernel import RESERVED, Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
@@ -44,8 +45,11 @@ class Buffer:
 class Buffers:
     """The buffers of a program, by the value that they hold."""
 
-    def __init__(self, program: Program, tiling: Tiling, gradient: str | None) -> None:
-        self.linear = linear(program, gradient)
+    def __init__(self, program: Program, tiling: Tiling, gradient: str | None, precise: frozenset[str]) -> None:
+        # rounded to operands in any case
+        self.narrow = {r for i in program.instructions if i.op == ops.Cast(wide=False) for r in i.results}
+        self.narrow -= {value for value in self.narrow if len(dims_of(program.types[value])) < 2}
+        self.linear, self.precise = linear(program, gradient), precise
         self.tiling, self.types = tiling, program.types
         self.names: dict[str, str] = {}
         for value in self.types:
@@ -71,6 +75,7 @@ class Buffers:
         entries = math.prod(self.tiling.held(letter) for letter in letters)
         # states, and pairs of positions, are operands of products in any case
         state = len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["C", "C"]))
+        state = (state and value not in self.precise) or value in self.narrow
         ratio = ax.ratio(head_axis(self.types[value]))
         buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row, self.count(parts))
         self.kept[value] = buffer

@@ -85,6 +85,7 @@ class Evaluator:
         self.between: Callable[[Evaluator, Instruction, Place], None] | None = None
         self.head = "h"
         self.sums_over_programs = self._shared_sums()
+        self.precise = buffers.precise
         self.targets: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Tiles that are only ever added to a sum over heads: the name of the sum, and the values, from the summed one
         inwards, that scale the tile's rows on the way."""
@@ -126,10 +127,10 @@ class Evaluator:
             tile = place.tiles[value] = dataclasses.replace(tile, name=name)
         return tile
 
-    def operand(self, value: str, place: Place) -> str:
-        """A value as an operand of a product."""
+    def operand(self, value: str, place: Place, wide: bool = False) -> str:
+        """A value as an operand of a product, in float32 where `wide`."""
         tile = self.tile(value, place)
-        return self.scaled(value, place, tile.rows) if tile.rows else self.plain(value, place)
+        return self.scaled(value, place, tile.rows, wide) if tile.rows else self.plain(value, place, wide)
 
     def narrow(self, value: str, place: Place) -> str:
         """A value in float32, widened where it is used: what is loaded in half precision takes half the registers."""
@@ -138,8 +139,10 @@ class Evaluator:
             return self.value(value, place).name
         return f"{tile.operand}.to(tl.float32)"
 
-    def plain(self, value: str, place: Place) -> str:
+    def plain(self, value: str, place: Place, wide: bool = False) -> str:
         """A value as an operand of a product, without its `rows`."""
+        if wide:
+            return self.bare(value, place).name
         tile = self.tile(value, place)
         if tile.operand is None:
             if self.tiling.operand == "tl.float32":
@@ -149,12 +152,12 @@ class Evaluator:
             return name
         return f"{tile.operand}.to({self.tiling.operand})"
 
-    def scaled(self, value: str, place: Place, rows: str) -> str:
+    def scaled(self, value: str, place: Place, rows: str, wide: bool = False) -> str:
         """A value as an operand of a product, its rows times `rows` in place of its own."""
-        key = f"{value} {rows}"
+        key = f"{value} {rows} {wide}"
         if key not in place.scaled:
             tile = self.bare(value, place)
-            text = f"({tile.name} * {rows}[:, None]).to({self.tiling.operand})"
+            text = f"({tile.name} * {rows}[:, None]){'' if wide else f'.to({self.tiling.operand})'}"
             place.scaled[key] = self.assign(f"{value}_scaled", text)
         return place.scaled[key]
 
@@ -209,9 +212,9 @@ class Evaluator:
         """A tile of zeros."""
         return f"tl.zeros({self.shape(dims)}, tl.float32)" if dims else "0.0"
 
-    def dot(self, x: str, y: str) -> str:
-        """The product of two operands."""
-        if self.tiling.operand == "tl.float32":
+    def dot(self, x: str, y: str, wide: bool = False) -> str:
+        """The product of two operands, of float32 where `wide`."""
+        if wide or self.tiling.operand == "tl.float32":
             return f'tl.dot({x}, {y}, input_precision="{self.tiling.precision}")'
         return f"tl.dot({x}, {y})"
 
@@ -372,7 +375,7 @@ class Evaluator:
         match op:
             case ops.Load():
                 place.tiles[result] = self._load(op, result, place)
-            case ops.Align() | ops.Repeat() | ops.Chunk() | ops.Unchunk() | ops.GroupSum():
+            case ops.Align() | ops.Repeat() | ops.Chunk() | ops.Unchunk() | ops.GroupSum() | ops.Cast():
                 source = self.tile(x[0], place)
                 parts = source.parts | ({f"H/{op.ratio}"} if isinstance(op, ops.GroupSum) else set())
                 place.tiles[result] = dataclasses.replace(source, dims=self._moved(source.dims, result), parts=parts)
@@ -386,7 +389,7 @@ class Evaluator:
             case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint():
                 assert self.between is not None
                 self.between(self, instruction, place)
-            case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot():
+            case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot() | ops.Inverse():
                 self._library(instruction, place)
             case _:
                 place.tiles[result] = self._tile(instruction, place)
@@ -590,6 +593,7 @@ class Evaluator:
         left, right = self.tile(x, place), self.tile(y, place)
         contracted = left.dims[0 if op.transpose_x else 1][1]
         parts = left.parts | right.parts | self._joined(contracted)
+        wide = instruction.results[0] in self.precise
         rows = None
         if op.transpose_x and not op.transpose_y and (left.rows or right.rows):
             # both have a row for each term of the sum: the narrower one takes the factors of both
@@ -597,14 +601,15 @@ class Evaluator:
             factor = factors[0] if len(factors) == 1 else self.assign("factor", " * ".join(factors))
             narrow = self.tiling.extent(right.dims[1][1]) <= self.tiling.extent(left.dims[1][1])
             texts = [
-                self.plain(x, place) if narrow else self.scaled(x, place, factor),
-                self.scaled(y, place, factor) if narrow else self.plain(y, place),
+                self.plain(x, place, wide) if narrow else self.scaled(x, place, factor, wide),
+                self.scaled(y, place, factor, wide) if narrow else self.plain(y, place, wide),
             ]
         else:
             rows = None if op.transpose_x else left.rows
-            texts = [self.operand(x, place) if op.transpose_x else self.plain(x, place), self.operand(y, place)]
+            make = self.operand if op.transpose_x else self.plain
+            texts = [make(x, place, wide), self.operand(y, place, wide)]
         flips = op.transpose_x, op.transpose_y
-        text = self.dot(*(f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True)))
+        text = self.dot(*(f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True)), wide)
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:
@@ -612,8 +617,11 @@ class Evaluator:
         x = [self.value(operand, place) for operand in instruction.operands]
         names = [tile.name for tile in x]
         parts = frozenset[str]().union(*(tile.parts for tile in x))
-        products = f'{self.tiling.operand}, "{self.tiling.precision}"'
+        wide = instruction.results[0] in self.precise and instruction.results[0] not in self.buffers.linear
+        products = f'{"tl.float32" if wide else self.tiling.operand}, "{self.tiling.precision}"'
         match op:
+            case ops.Inverse():
+                text = f'tiles.inverse({names[0]}, "{self.tiling.precision}")'
             case ops.Select(base, admissibility):
                 text = f"tiles.select({names[0]}, {base}, {admissibility == 'strong'})"
             case ops.SelectAdjoint(base, admissibility):

@@ -17,7 +17,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.stages import BETWEEN, CHANNELS, Stage, Stages
+from maskdsl.schedule.stages import BETWEEN, CHANNELS, Stage, Stages, takes_rank_one
 from maskdsl.schedule.unsupported import SharedSum
 
 FIRST = 2
@@ -60,7 +60,7 @@ class Module:
         self.program = plan.program
         self.types = plan.program.types
         self.maker = {r: i for i in plan.program.instructions for r in i.results}
-        self.buffers = Buffers(plan.program, tiling, gradient)
+        self.buffers = Buffers(plan.program, tiling, gradient, plan.precise)
         self.shapes = shapes
         self.kernels: list[Kernel] = []
         self.host: list[str] = []
@@ -214,7 +214,7 @@ class Module:
             self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
         kernel.warps, kernel.stages = 1 if narrow else self._chunk_warps(tiling), 2
-        if self.direction == "forward" and not narrow:
+        if self.direction == "forward" and not narrow and self._within(stage).isdisjoint(emit.precise):
             kernel.registers = self._registers("C", 168)
         self.host.append(kernel.launch())
         for output in outputs:
@@ -303,6 +303,9 @@ class Module:
 
     def _scan(self, stage: Stage, instruction: Instruction) -> None:
         (result,) = instruction.results
+        if takes_rank_one(instruction):
+            self._scan_rank_one(stage, instruction)
+            return
         fine = self.fine
         kernel = self._kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
         kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
@@ -320,6 +323,16 @@ class Module:
             tiles = made.programs.removeprefix("B * H * ")
             self.host += [*buffers, f"if B * H * {tiles} >= {FULL}:", f"    {made.launch()}", "else:", *launches]
         self.buffers.kept[result] = self.buffers.kept[instruction.operands[1]]
+
+    def _scan_rank_one(self, stage: Stage, instruction: Instruction) -> None:
+        own = dataclasses.replace(self.tiling, value=min(64, self.tiling.value), columns=self.tiling.held("V"), heads=1)
+        order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
+        kernel = self._kernel("scan", "States carried from chunk to chunk, through rank-one steps.", order)
+        kernel.programs = f"B * H * {own.parts}"
+        self.host.append(self.buffers.allocation(self.buffers.keep(instruction.results[0])))
+        scan.carry_rank_one(self._emit(kernel, stage, own), instruction)
+        kernel.warps, kernel.stages = 4, 2
+        self.host.append(kernel.launch())
 
     def _made_scan(self, stage: Stage, instruction: Instruction) -> Kernel | None:
         """The kernel of a scan that makes what it carries; None where others need that too, or it is no less work."""
@@ -361,7 +374,8 @@ class Module:
 
     @staticmethod
     def _scans(stage: Stage) -> bool:
-        return stage.instruction is not None and isinstance(stage.instruction.op, ops.Scan)
+        scan = stage.instruction
+        return scan is not None and isinstance(scan.op, ops.Scan) and not takes_rank_one(scan)
 
     def _tree(self, stage: Stage, instruction: Instruction) -> None:
         operators, states = instruction.results

@@ -39,3 +39,27 @@ def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
         line(f"decay = tiles.exp({log})")
         line(f"tl.store({state}, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")
+
+
+def carry_rank_one(emit: Evaluator, instruction: Instruction) -> None:
+    """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + a[n]' (b[n] S[n]) + H[n], or from the end with a and b exchanged.
+
+    All operands are made here, of what earlier kernels left in memory.
+    """
+    assert isinstance(instruction.op, ops.Scan)
+    kernel, buffers, line, operand = emit.kernel, emit.buffers, emit.kernel.line, emit.tiling.operand
+    operator, writes, a, b = instruction.operands
+    if instruction.op.reverse:
+        a, b = b, a
+    (result,) = instruction.results
+    line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    with kernel.block(f"for step in range(0, {kernel.size('N')}):"):
+        line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
+        place = Place("n")
+        address = buffers.address(kernel, buffers.kept[result], "n", "h") + emit.inner(((0, "K"), (1, "V")))
+        line(f"tl.store({address}, carried)")
+        read = emit.assign("read", emit.dot(emit.operand(b, place), f"carried.to({operand})"))
+        log = emit.value(operator, place)
+        line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
+        line(f"carried += {emit.dot(f'tl.trans({emit.operand(a, place)})', f'{read}.to({operand})')}")
+        line(f"carried += {emit.value(writes, place).name}")

@@ -7,6 +7,7 @@ product and its `input_precision`.
 """
 
 from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
+from maskdsl.codegen.tiles.inverse import inverse
 from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
@@ -21,6 +22,7 @@ __all__ = [
     "decay_dot_adjoint",
     "dot",
     "exp",
+    "inverse",
     "level_column",
     "near",
     "pair_weights",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
@@ -13,14 +13,14 @@ class TypeMismatch(Exception):
     """An operation applied to operands that it does not take."""
 
 
-_COUNTS: Mapping[type[Operation], range] = {
+_COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.Load: range(1),
     ops.Constant: range(1),
     ops.Identity: range(1),
     ops.Weave: range(1, 100),
     ops.Map: range(1, 100),
     ops.Dot: range(2, 3),
-    ops.Scan: range(2, 3),
+    ops.Scan: (2, 4),
     ops.Tree: range(2, 3),
     ops.DecayDot: range(3, 4),
     ops.DecayDotAdjoint: range(4, 5),
@@ -155,7 +155,9 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
     match op:
         case ops.Scan():
             _require_operator(x[0], x[1])
-            return ((*ax.join(x[0][:3], x[1][:3]), *x[1][3:]),)
+            for factor in x[2:]:
+                _require(factor[3:] == x[2][3:] and factor[-1] == x[1][-2], "two factors of the states' channels")
+            return ((*ax.join(*(t[:3] for t in x)), *x[1][3:]),)
         case ops.Tree(base):
             _require_operator(x[0], x[1])
             node = ax.nodes(ax.chunk_size(x[1][2]), base)

@@ -126,8 +126,12 @@ class Interpreter:
             case ops.Select(base, admissibility):
                 return _weights(x[0], x[0].shape[-2], 0, 0, base, admissibility).tril()
             case ops.Scan(reverse):
-                factors = _factors(x[0], types)
-                return _scan_back(factors, x[1]) if reverse else _scan(factors, x[1])
+                operators, writes, *rank_one = x
+                factors = _factors(operators, types)
+                if rank_one:
+                    a, b = rank_one
+                    factors = factors * torch.eye(writes.shape[3], dtype=writes.dtype) + a.transpose(-1, -2) @ b
+                return _scan_back(factors, writes) if reverse else _scan(factors, writes)
             case ops.Walk(base, admissibility):
                 queries, operators, states, lam = x
                 return _walk(queries, _factors(operators, types), states, lam, base, admissibility)

@@ -278,7 +278,11 @@ class SelectAdjoint(Operation):
 
 @dataclass(frozen=True)
 class Scan(Operation):
-    """(A, H) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + H[n]. Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + H[n]."""
+    """(A, H[, a, b]) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + a[n]' (b[n] S[n]) + H[n], what is not there being zero.
+
+    Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + b[n]' (a[n] P[n]) + H[n]. The factors a, b [.., C, K] of rank-one
+    steps are never multiplied out.
+    """
 
     reverse: bool = False
 

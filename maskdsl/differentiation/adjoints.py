@@ -118,8 +118,8 @@ class Adjoints:
         return self.build(ops.Tril(-1), full, name=f"d_{system}")
 
     def _scan(self, operands: Sequence[str], states: str, dy: str) -> Sequence[str | None]:
-        build, (operator, writes) = self.build, operands
-        after = build(ops.Scan(reverse=True), operator, dy, name=f"d_{writes}")
+        build, (operator, writes, *rank_one) = self.build, operands
+        after = build(ops.Scan(reverse=True), operator, dy, *rank_one, name=f"d_{writes}")
         axes = build.types[operator]
         if ops.matrices([axes]):
             d_operator = self.reduce(build(ops.Dot(False, True), after, states, name=f"d_{operator}"), axes)
@@ -127,7 +127,11 @@ class Adjoints:
             products = build(ops.Map(ops.argument(0) * ops.argument(1)), after, states, name=f"d_{operator}_all")
             slope = ops.Map(ops.argument(0) * sympy.exp(ops.argument(1)))
             d_operator = build(slope, self.reduce(products, axes), operator, name=f"d_{operator}")
-        return [d_operator, self.reduce(after, build.types[writes])]
+        d_rank_one = []
+        for x, other, read, reached in zip(rank_one, rank_one[::-1], (states, after), (after, states), strict=False):
+            shares = build(ops.Dot(), other, read, name=f"{other}_reads")
+            d_rank_one.append(self.reduce(build(ops.Dot(False, True), shares, reached, name=f"d_{x}"), build.types[x]))
+        return [d_operator, self.reduce(after, build.types[writes]), *d_rank_one]
 
     def reduce(self, grad: str, target: Axes) -> str:
         """A gradient summed over the axes along which its value was broadcast."""

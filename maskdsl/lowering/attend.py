@@ -81,9 +81,7 @@ class TermLowering:
         part = block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
         if not self.reflecting:
             return part
-        return Block(
-            *(self.emit(ops.Cast(wide=False), value, name=f"{value}_narrow") for value in dataclasses.astuple(part))
-        )
+        return part.changed(lambda value: self.emit(ops.Cast(wide=False), value, name=f"{value}_narrow"))
 
     def _gate(self, g: Scalar) -> str:
         value = self.expressions.value(g, "g")
@@ -122,11 +120,12 @@ class TermLowering:
             lags = (self.term.window - 2) // self.size + 1 if self.term.window > 1 else 0
             return self._band(part, v, lags) if lags else None
         states = self.emit.dot(part.pushed, v, "states", tx=True)
-        operator, states, pulled = self.emit.match(CHUNK_HEADS, part.operator, states, part.pulled)
         hierarchy = self.term.hierarchy
         if hierarchy is None:
-            before = self.emit(ops.Scan(), operator, states, name="before")
-            return self.emit.dot(pulled, before, "carried_over")
+            operands = part.decay, states, *part.rank_one, part.pulled
+            *operands, pulled = self.emit.match(CHUNK_HEADS, *operands)
+            return self.emit.dot(pulled, self.emit(ops.Scan(), *operands, name="before"), "carried_over")
+        operator, states, pulled = self.emit.match(CHUNK_HEADS, self._operator(part), states, part.pulled)
         weights = self._weights(hierarchy)
         near = None
         if hierarchy.admissibility == "strong":
@@ -139,12 +138,21 @@ class TermLowering:
 
     def _band(self, part: Block, v: str, lags: int) -> str:
         hierarchy = self.term.hierarchy
-        values = [part.pulled, part.operator, part.pushed, v]
+        values = [part.pulled, self._operator(part), part.pushed, v]
         if hierarchy is not None:
             values.append(self._weights(hierarchy))
         base, admissibility = (hierarchy.base, hierarchy.admissibility) if hierarchy else (2, "weak")
         op = ops.Band(lags, self.term.window, base, admissibility)
         return self.emit(op, *self.emit.match(CHUNK_HEADS, *values), name="banded")
+
+    def _operator(self, part: Block) -> str:
+        """The product of a chunk's steps: its log, or a matrix."""
+        if not part.rank_one:
+            return part.decay
+        identity = self.emit.ref(self.emit(ops.Identity(), name="identity"))
+        decay = self.emit.map(sympy.exp(self.emit.ref(part.decay)) * identity, CHUNK_HEADS, "decay_matrix")
+        leaving, carried = part.rank_one
+        return self.emit.add(decay, self.emit.dot(leaving, carried, "reflected", tx=True), "operator_path")
 
     def _past(self, pulled: str, operator: str) -> str:
         """Queries pulled back over the chunk before their own."""

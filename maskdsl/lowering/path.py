@@ -11,10 +11,8 @@ arXiv 2406.06484). Several rank-one steps a position are woven into one system; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import sympy
 
 from maskdsl.chunk import ops
 from maskdsl.lowering.emit import CHUNK_HEADS, Emitter
@@ -35,13 +33,20 @@ class Block:
     """A chunk as the graph between chunks sees it.
 
     scores [.., C, C] are q[c]' M[c, s] k[s]; pulled [.., C, K] the queries at the chunk's start; pushed [.., C, K] the
-    keys at its end; operator the product of its steps, as its log where it is no matrix.
+    keys at its end. The product of its steps is exp(decay) + leaving' carried, the second part with rank-one steps
+    only: leaving, carried [.., C, K].
     """
 
     scores: str
     pulled: str
     pushed: str
-    operator: str
+    decay: str
+    rank_one: tuple[str, ...] = ()
+
+    def changed(self, change: Callable[[str], str]) -> Block:
+        """The block with every value changed."""
+        scores, pulled, pushed, decay = map(change, (self.scores, self.pulled, self.pushed, self.decay))
+        return Block(scores, pulled, pushed, decay, tuple(map(change, self.rank_one)))
 
 
 def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: Vector, k: Vector) -> Block:
@@ -62,13 +67,12 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
     inverse = emit(ops.Inverse(), system, name="inverse")
     written = emit.dot(inverse, reads, "written")
     carried = emit.dot(inverse, entering, "carried")
-    identity = emit.ref(emit(ops.Identity(), name="identity"))
-    decay = emit.map(sympy.exp(emit.ref(time.total())) * identity, CHUNK_HEADS, "decay_matrix")
     return Block(
         scores=emit.add(scores, emit.dot(answers, written, "corrections"), "scores_path"),
         pulled=emit.add(pulled, emit.dot(answers, carried, "pulled_corrections"), "pulled_path"),
         pushed=emit.add(pushed, emit.dot(written, leaving, "pushed_corrections", tx=True), "pushed_path"),
-        operator=emit.add(decay, emit.dot(leaving, carried, "reflected", tx=True), "operator_path"),
+        decay=time.total(),
+        rank_one=(leaving, carried),
     )
 
 

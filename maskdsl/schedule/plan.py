@@ -13,7 +13,7 @@ from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
 from maskdsl.schedule.rows import hoist
-from maskdsl.schedule.stages import Stages, stages
+from maskdsl.schedule.stages import Stages, precise_values, stages
 from maskdsl.schedule.storage import reading
 from maskdsl.schedule.unshare import unshare
 from maskdsl.spec import Spec
@@ -24,6 +24,9 @@ HEADS: dict[Direction, int] = {"forward": 1, "backward": 8}
 """The most heads that share keys and that a program does one after the other. In the forward pass the product of
 queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
 
+
+KEPT = (ops.Tree, ops.Scan, ops.DecayDot, ops.Inverse)
+"""Operations whose results the backward pass finds in memory."""
 
 STATE: dict[DeviceKind, int] = {"cuda": 1 << 15, "interpreter": 1 << 15, "hip": 1 << 14}
 """The most bytes of a state that a program multiplies by: some seven such tiles fit into a GPU's shared memory."""
@@ -47,16 +50,16 @@ class Plan:
 
 def plan(spec: Spec, configuration: Configuration) -> Plan:
     """Divide a spec; raises `Unsupported` where it has paths whose steps do not commute, or mixes chunk sizes."""
-    lowered = unshare(lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec)))
+    lowered = unshare(lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode)))
     joint, forward = hoist(differentiate(lowered)), hoist(lowered)
     sizes = _typical(configuration)
     first = stages(forward, sizes)
-    left = [r for i in forward.instructions if isinstance(i.op, ops.Tree | ops.Scan | ops.DecayDot) for r in i.results]
+    left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]
     kept = (*left, *first.rows)
     later = [output for output in joint.outputs if output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
     gradient = gradient_name(forward, "o")
-    return Plan(forward, joint, first, stages(backward, sizes, gradient), kept, gradient)
+    return Plan(forward, joint, first, stages(backward, sizes, gradient, precise_values(joint)), kept, gradient)
 
 
 def heads_together(configuration: Configuration, direction: Direction) -> int:

@@ -29,11 +29,17 @@ BANDWIDTH = 3e12
 DOTS = 1e14
 """Floating-point operations a second of matrix products on small tiles, with all that goes on around them."""
 
+PRECISE = 2e13
+"""The same of operands in more precision, which take twice the registers."""
+
 ELEMENTWISE = 2e12
 """The same outside matrix products."""
 
 KERNEL = 10**12
 """The price of one more kernel: a value that has none to make it is computed again, unless it must not be."""
+
+SERIAL = 4
+"""How much dearer an operation is in a program that goes through all chunks of a sequence."""
 
 OPERATIONS = 10
 """Operations a pair of positions that telling levels or spans takes."""
@@ -76,7 +82,7 @@ HEAVY = (*BETWEEN, ops.Dot)
 
 SUPPORTED = (
     *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
-    *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
+    *(ops.Cast, ops.Inverse, ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
     *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
     *BETWEEN,
 )
@@ -103,7 +109,8 @@ class Stages:
     """The stages of a program in order of execution.
 
     `size` is the chunk size. `totals` are sums over positions or batch rows: stages write the part of each chunk,
-    and `host`, a program of small tensors that loads the totals, does the rest.
+    and `host`, a program of small tensors that loads the totals, does the rest. `precise` values are worked out in
+    more than the precision of the call.
     """
 
     program: Program
@@ -111,6 +118,7 @@ class Stages:
     stages: tuple[Stage, ...]
     totals: tuple[Instruction, ...]
     host: Program
+    precise: frozenset[str]
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -119,15 +127,22 @@ class Stages:
         return tuple(v for s in self.stages if s.kind == "chunks" for v in s.values if v in maker and is_slow(maker[v]))
 
 
-def stages(program: Program, sizes: Mapping[str, int], gradient: str | None = None) -> Stages:
+def stages(
+    program: Program, sizes: Mapping[str, int], gradient: str | None = None, precise: Iterable[str] | None = None
+) -> Stages:
     """Divide a program, which loads `gradient` if it is a backward one.
+
+    `precise` are values worked out in more than the precision of the call; told where the program loads some.
 
     Raises Unsupported where it holds operations that no kernel is printed for.
     """
     for instruction in program.instructions:
         if not isinstance(instruction.op, SUPPORTED) or getattr(instruction.op, "steps", 1) > 1:
-            raise Unsupported(f"'{program.name}' has a path whose steps do not commute.")
-    return _Division(program, sizes, linear(program, gradient)).result()
+            raise Unsupported(f"'{program.name}' has several rank-one steps or decays a token.")
+        if isinstance(instruction.op, BETWEEN) and ops.matrices([program.types[x] for x in instruction.operands]):
+            raise Unsupported(f"'{program.name}' has a hierarchy or window over steps that do not commute.")
+    wide = precise_values(program) if precise is None else frozenset(precise)
+    return _Division(program, sizes, linear(program, gradient), wide).result()
 
 
 def common_size(program: Program) -> int:
@@ -148,9 +163,26 @@ def linear(program: Program, gradient: str | None) -> frozenset[str]:
     return frozenset(found)
 
 
+def takes_rank_one(instruction: Instruction) -> bool:
+    """Whether an instruction is a scan with rank-one steps."""
+    return isinstance(instruction.op, ops.Scan) and len(instruction.operands) > 2
+
+
+def precise_values(program: Program) -> frozenset[str]:
+    """The values that are worked out in more than the precision of the call: between a cast to it and one back."""
+    found: set[str] = set()
+    for instruction in program.instructions:
+        wide = instruction.op.wide if isinstance(instruction.op, ops.Cast) else found & set(instruction.operands)
+        if wide:
+            found |= set(instruction.results)
+    return frozenset(found)
+
+
 class _Division:
-    def __init__(self, program: Program, sizes: Mapping[str, int], gradients: frozenset[str]) -> None:
-        self.gradients = gradients
+    def __init__(
+        self, program: Program, sizes: Mapping[str, int], gradients: frozenset[str], precise: frozenset[str]
+    ) -> None:
+        self.gradients, self.precise = gradients, precise
         self.program, self.sizes, self.types = program, sizes, program.types
         self.size = common_size(program)
         self.maker = {r: i for i in program.instructions for r in i.results}
@@ -162,10 +194,16 @@ class _Division:
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self.feeding = self._feeding()
         self.handed: int | None = None
+        self.entered = 0
         self.phases = self._phases()
         handed = [self.phases[i.results[0]] for i in program.instructions if isinstance(i.op, ops.TreeAdjoint)]
         if handed:
             self.handed = max(handed)
+            self.phases = self._phases()
+        entering = [self.phases[i.results[0]] for i in program.instructions if self._enters_path(i)]
+        if entering:
+            # at once, and after all that is done on states
+            self.entered = max(entering)
             self.phases = self._phases()
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
         self.memory = {
@@ -184,6 +222,9 @@ class _Division:
             wanted.setdefault(self.handed, [])
         if self.rows:
             wanted.setdefault(0, [])
+        for instruction in filter(takes_rank_one, self.program.instructions):
+            # the factors of its steps wait in memory
+            wanted.setdefault(self._phase_of(instruction), [])
         graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY and self._wanted(i)]
         for value in (v for i in graph if isinstance(i.op, PAIRS) for v in self._left(i)):
             wanted.setdefault(self.phases[value], [])
@@ -196,7 +237,8 @@ class _Division:
                     made.append(self._stage("graph", phase, operands, wanted, instruction))
             for values in self._kernels(wanted.get(phase, ()), phase):
                 made.append(self._stage("chunks", phase, values, wanted))
-        return Stages(self.program, self.size, tuple(reversed(made)), self.totals, self._host_program())
+        made.reverse()
+        return Stages(self.program, self.size, tuple(made), self.totals, self._host_program(), self.precise)
 
     def _feeding(self) -> frozenset[str]:
         """All that an operation between chunks needs."""
@@ -233,7 +275,8 @@ class _Division:
 
         So is what programs can split the channels of.
         """
-        scanned = {x for i in self.program.instructions if isinstance(i.op, ops.Scan) for x in i.operands}
+        scans = [i for i in self.program.instructions if isinstance(i.op, ops.Scan) and not takes_rank_one(i)]
+        scanned = {x for i in scans for x in i.operands}
         found: dict[tuple[bool, bool], list[str]] = {}
         for value in dict.fromkeys(values):
             found.setdefault((value in scanned, self._splits(value, phase)), []).append(value)
@@ -272,23 +315,31 @@ class _Division:
         if kind == "chunks":
             needed = [x for v in needed for x in self._inputs_of(v)]
         split = isinstance(instruction.op, PAIRS) if instruction else all(self._splits(v, phase) for v in values)
-        stored = left | self._cut(needed, phase - (kind == "chunks"), wanted, split)
+        serial = SERIAL if instruction and isinstance(instruction.op, ops.Scan) else 1
+        stored = left | self._cut(needed, phase - (kind == "chunks"), wanted, split, serial)
         for value in (v for v in self.types if v in stored):
             wanted.setdefault(self.phases[value], []).append(value)
         return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction, split)
 
     def _left(self, instruction: Instruction) -> set[str]:
-        """The operands that an operation takes as kernels over chunks have left them in memory: all those of a scan."""
+        """The operands that an operation takes as kernels over chunks have left them in memory.
+
+        Those are all of a scan, but for one with rank-one steps, which multiplies the factors of its operands itself.
+        """
         count = {ops.Scan: 2, ops.DecayDotAdjoint: 1}.get(type(instruction.op), 0)
+        if takes_rank_one(instruction):
+            count = 0
         return {v for v in instruction.operands[:count] if v not in self.memory | self.loads}
 
     def _inputs_of(self, value: str) -> Iterable[str]:
         return self.maker[value].operands if value not in self.loads else ()
 
     def _cut(
-        self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]], split: bool = False
+        self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]], split: bool, serial: int
     ) -> set[str]:
         """What a stage that needs values loads of those of phases up to `before`, the rest being computed again.
+
+        That costs `serial` times as much as usual.
 
         Where key channels are `split` among programs, none can compute what is made of all of them.
         """
@@ -303,7 +354,7 @@ class _Division:
                 continue
             seen.add(value)
             again = {} if split and self._joins_channels(value) else self._again(value)
-            graph.add_edge("source", (value, "in"), **again)
+            graph.add_edge("source", (value, "in"), **{name: serial * cost for name, cost in again.items()})
             graph.add_edge((value, "in"), (value, "out"), **self._store(value, wanted))
             for operand in self.maker[value].operands:
                 if operand not in self.loads and operand not in self.memory:
@@ -335,10 +386,11 @@ class _Division:
     def _again(self, value: str) -> dict[str, float]:
         """The time that computing a value again takes, in picoseconds; no bound for what is never done twice."""
         instruction = self.maker[value]
-        if isinstance(instruction.op, BETWEEN) or value in self.rows:
+        if isinstance(instruction.op, (*BETWEEN, ops.Inverse)) or value in self.rows:
             return {}
         if isinstance(instruction.op, ops.Dot):
-            time = flops(instruction, self.types, self.sizes) / DOTS
+            rate = PRECISE if value in self.precise else DOTS
+            time = flops(instruction, self.types, self.sizes) / rate
         elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
             time = OPERATIONS * pairs / ELEMENTWISE
@@ -370,7 +422,7 @@ class _Division:
         return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
 
     def _kept(self, value: str) -> bool:
-        return not self.gradients or value in self.gradients
+        return not self.gradients or value in self.gradients or self.maker[value].op == ops.Cast(wide=False)
 
     def _axes(self, value: str) -> int:
         return sum(axis != "1" for axis in self.types[value])
@@ -378,13 +430,16 @@ class _Division:
     def _bytes(self, value: str) -> int:
         """Bytes of a value in memory, where tiles of gradients are kept in half precision."""
         types = self.types[value]
-        half = value in self.gradients and len(types) == 5 and "1" not in types
+        narrow = self.maker[value].op == ops.Cast(wide=False)
+        half = (narrow or value in self.gradients) and len(types) == 5 and "1" not in types
         return (2 if half else 4) * elements(types, self.sizes)
 
     def _sinks(self) -> list[str]:
         large = [value for _, value in self.program.outputs if "T" in self.types[value]]
         outputs = [value for value in large if value not in self.memory | self.loads]
-        return [*outputs, *(i.results[0] for i in self.totals)]
+        # the backward pass finds systems solved
+        solved = [i.results[0] for i in self.program.instructions if isinstance(i.op, ops.Inverse)]
+        return [*outputs, *(i.results[0] for i in self.totals), *(() if self.gradients else solved)]
 
     def _on_host(self) -> set[str]:
         """The values that depend on totals."""
@@ -426,7 +481,17 @@ class _Division:
             )
             if self._inside(instruction):
                 ready = max(ready, self.handed)
+        if self._enters_path(instruction):
+            ready = max(ready + 1, self.entered)
         return ready + isinstance(op, ops.BandAdjoint)
+
+    def _enters_path(self, instruction: Instruction) -> bool:
+        """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.
+
+        That part is a kernel of its own: beside the products of states there would be registers for neither.
+        """
+        gradient = bool(self.gradients & set(instruction.results))
+        return gradient and instruction.op == ops.Cast(wide=True) and not of_positions(instruction.types[0])
 
     def _inside(self, instruction: Instruction) -> bool:
         """Whether an instruction is work on gradients inside chunks that nothing between chunks waits for."""
