@@ -215,7 +215,8 @@ class Evaluator:
     def dot(self, x: str, y: str, wide: bool = False) -> str:
         """The product of two operands, of float32 where `wide`."""
         if wide or self.tiling.operand == "tl.float32":
-            return f'tl.dot({x}, {y}, input_precision="{self.tiling.precision}")'
+            precision = self.tiling.precise if wide else self.tiling.precision
+            return f'tl.dot({x}, {y}, input_precision="{precision}")'
         return f"tl.dot({x}, {y})"
 
     # -- lanes and masks
@@ -618,10 +619,11 @@ class Evaluator:
         names = [tile.name for tile in x]
         parts = frozenset[str]().union(*(tile.parts for tile in x))
         wide = instruction.results[0] in self.precise and instruction.results[0] not in self.buffers.linear
-        products = f'{"tl.float32" if wide else self.tiling.operand}, "{self.tiling.precision}"'
+        tiling = self.tiling
+        products = f'tl.float32, "{tiling.precise}"' if wide else f'{tiling.operand}, "{tiling.precision}"'
         match op:
             case ops.Inverse():
-                text = f'tiles.inverse({names[0]}, "{self.tiling.precision}")'
+                text = f'tiles.inverse({names[0]}, "{tiling.precise}")'
             case ops.Select(base, admissibility):
                 text = f"tiles.select({names[0]}, {base}, {admissibility == 'strong'})"
             case ops.SelectAdjoint(base, admissibility):
