@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels import matrix_walk
 from maskdsl.codegen.kernels.band import band, band_adjoint
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
@@ -15,11 +16,12 @@ from maskdsl.codegen.kernels.tree import Blocks, reads_of, shape_of
 
 def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     """Write an operation; its results become tiles of the place."""
+    matrices = ops.matrices([emit.types[x] for x in instruction.operands])
     match instruction.op:
         case ops.Walk():
-            _walk(emit, instruction, place)
+            (matrix_walk.walk if matrices else _walk)(emit, instruction, place)
         case ops.WalkAdjoint():
-            _walk_adjoint(emit, instruction, place)
+            (matrix_walk.walk_adjoint if matrices else _walk_adjoint)(emit, instruction, place)
         case ops.Band():
             band(emit, instruction, place)
         case ops.BandAdjoint():

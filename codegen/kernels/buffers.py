@@ -74,7 +74,7 @@ class Buffers:
         letters = [letter for _, letter in dims_of(self.types[value])]
         entries = math.prod(self.tiling.held(letter) for letter in letters)
         # states, and pairs of positions, are operands of products in any case
-        state = len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["C", "C"]))
+        state = len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["K", "K"], ["C", "C"]))
         state = (state and value not in self.precise) or value in self.narrow
         ratio = ax.ratio(head_axis(self.types[value]))
         buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row, self.count(parts))

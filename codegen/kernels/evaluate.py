@@ -413,6 +413,9 @@ class Evaluator:
             return Tile(self.clean(result, text, dims, place, dirty), dims)
         if isinstance(op, ops.Sum):
             return self._sum(op, instruction, place)
+        if isinstance(op, ops.Identity):
+            lane = self.lane("K")
+            return Tile(self.clean(result, f"tl.where({lane}[:, None] == {lane}[None, :], 1.0, 0.0)", dims, place, "K"), dims)
         x = self.value(instruction.operands[0], place)
         wide = "True" if self.tiling.mode == "fp32" else "False"
         match op:

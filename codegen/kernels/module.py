@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import band, pairs, scan, tree
+from maskdsl.codegen.kernels import band, matrices, pairs, scan, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
@@ -124,20 +124,21 @@ class Module:
             (value,) = load.results
             axes = self.types[value]
             if any(axis[0] == "E" for axis in axes):
-                buffer = self._keep_blocks(value, self.shapes[value])
+                buffer = self.keep_blocks(value, self.shapes[value])
                 if dims_of(axes)[-1:] != ((1, "V"),):
-                    self._beside(value, "after", buffer)
-                    self._keep_logs(value, self.shapes[value])
+                    self.beside(value, "after", buffer)
+                    if not ops.matrices([axes]):
+                        self._keep_logs(value, self.shapes[value])
             elif value in self.left:
                 self.buffers.keep(value)
 
-    def _keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
+    def keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
         return self.buffers.keep(value, rows=shape.rows)
 
     def _keep_logs(self, value: str, shape: tree.Shape) -> Buffer:
         return self.buffers.keep(value, rows=shape.log_rows)
 
-    def _beside(self, value: str, suffix: str, buffer: Buffer, **changes: object) -> Buffer:
+    def beside(self, value: str, suffix: str, buffer: Buffer, **changes: object) -> Buffer:
         """A buffer laid out like another, for something about the same value."""
         made = dataclasses.replace(buffer, name=f"{buffer.name}_{suffix}", **changes)  # type: ignore[arg-type]
         self.buffers.kept[f"{value}.{suffix}"] = made
@@ -145,7 +146,7 @@ class Module:
 
     # -- kernels
 
-    def _kernel(self, name: str, about: str, order: tuple[tuple[str, str], ...]) -> Kernel:
+    def new_kernel(self, name: str, about: str, order: tuple[tuple[str, str], ...]) -> Kernel:
         """A kernel whose program number is decoded into `order`: names and counts, the fastest first."""
         taken = {kernel.name for kernel in self.kernels}
         name = base = f"{self.direction}_{name}"
@@ -173,7 +174,7 @@ class Module:
         self.kernels.append(kernel)
         return kernel
 
-    def _emit(self, kernel: Kernel, stage: Stage, tiling: Tiling | None = None) -> Evaluator:
+    def evaluator(self, kernel: Kernel, stage: Stage, tiling: Tiling | None = None) -> Evaluator:
         tiling = tiling or self.tiling
         buffers = self.buffers.tiled(tiling)
         emit = Evaluator(self.program, tiling, buffers, kernel, stage.available)
@@ -190,10 +191,10 @@ class Module:
         # heads beside each other share keys and lines of memory, chunks that follow each other blocks
         chunks = (("n", STRIPS), ("h0", count)) if walks else (("h0", count), ("n", "N"))
         order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), *chunks, ("b", "B"))
-        kernel = self._kernel("chunks", about, order)
+        kernel = self.new_kernel("chunks", about, order)
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
         kernel.programs = f"B * {count} * {'strips' if walks else 'N'}{f' * {parts}' if parts > 1 else ''}"
-        emit = self._emit(kernel, stage, tiling)
+        emit = self.evaluator(kernel, stage, tiling)
         named = [(name, value) for name, value in self.program.outputs if value in stage.values]
         outputs = [Output(self._tensor(name), value) for name, value in named]
         written = {value for _, value in named}
@@ -213,7 +214,7 @@ class Module:
         for value in stored:
             self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
-        kernel.warps, kernel.stages = 1 if narrow else self._chunk_warps(tiling), 2
+        kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 2
         if self.direction == "forward" and not narrow and self._within(stage).isdisjoint(emit.precise):
             kernel.registers = self._registers("C", 168)
         self.host.append(kernel.launch())
@@ -228,10 +229,10 @@ class Module:
 
     def _registers(self, rows: str, limit: int) -> int | None:
         """At most `limit` registers a thread, so that more programs run at a time, where sums need few of them."""
-        held = self.tiling.extent(rows) * self.tiling.value // (32 * self._chunk_warps())
+        held = self.tiling.extent(rows) * self.tiling.value // (32 * self.chunk_warps())
         return limit if held <= 64 and self.tiling.mode == "bf16" else None
 
-    def _chunk_warps(self, tiling: Tiling | None = None) -> int:
+    def chunk_warps(self, tiling: Tiling | None = None) -> int:
         tiling = tiling or self.tiling
         # four warps have 16 rows of a chunk of 64 each; eight would do products of 64 rows twice
         wide = tiling.mode != "bf16" and tiling.extent("K") * tiling.value > 128 * 64
@@ -266,15 +267,18 @@ class Module:
         """The memory in which the adjoint of a walk leaves shares and reach of every read."""
         if f"{instruction.results[1]}.shares" in self.buffers.kept:
             return
+        if self._by_matrices(instruction):
+            matrices.leave(self, instruction)
+            return
         shape = self.shapes[instruction.operands[2]]
         parts = ("V",) if self.tiling.parts > 1 else ()
         buffer = dataclasses.replace(
             self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1])
         )
-        shares = self._beside(
+        shares = self.beside(
             instruction.results[1], "shares", buffer, rows=f"N * {shape.reads}", parts=parts, count=self.tiling.parts
         )
-        reach = self._beside(instruction.results[1], "reach", buffer, rows=f"N * {shape.reads}")
+        reach = self.beside(instruction.results[1], "reach", buffer, rows=f"N * {shape.reads}")
         # reads that a chunk does not do share nothing
         self.owed[shares.name] = self.buffers.allocation(shares).replace("at.float", "at.zeros")
         self.owed[reach.name] = self.buffers.allocation(reach)
@@ -286,7 +290,7 @@ class Module:
             return
         parts = ("V",) if self.tiling.parts > 1 else ()
         changes = {"rows": f"N * {op.lags}", "parts": parts, "count": self.tiling.parts}
-        shares = self._beside(value, "shares", self.buffers.keep(value), **changes)
+        shares = self.beside(value, "shares", self.buffers.keep(value), **changes)
         self.owed[shares.name] = self.buffers.allocation(shares)
 
     def _graph(self, stage: Stage, instruction: Instruction) -> None:
@@ -299,7 +303,14 @@ class Module:
             ops.DecayDot: self._pairs,
             ops.DecayDotAdjoint: self._pairs_adjoint,
         }
-        writers[type(instruction.op)](stage, instruction)
+        if self._by_matrices(instruction):
+            matrices.WRITERS[type(instruction.op)](self, stage, instruction)
+        else:
+            writers[type(instruction.op)](stage, instruction)
+
+    def _by_matrices(self, instruction: Instruction) -> bool:
+        hierarchy = isinstance(instruction.op, ops.Tree | ops.WalkAdjoint | ops.TreeAdjoint)
+        return hierarchy and ops.matrices([self.types[x] for x in instruction.operands])
 
     def _scan(self, stage: Stage, instruction: Instruction) -> None:
         (result,) = instruction.results
@@ -307,9 +318,9 @@ class Module:
             self._scan_rank_one(stage, instruction)
             return
         fine = self.fine
-        kernel = self._kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
+        kernel = self.new_kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
         kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
-        scan.carry(self._emit(kernel, stage, fine), instruction, made=False)
+        scan.carry(self.evaluator(kernel, stage, fine), instruction, made=False)
         kernel.warps, kernel.stages = 4, 3
         made = self._made_scan(stage, instruction)
         lines = [*self.leaf, kernel.launch()]
@@ -327,10 +338,10 @@ class Module:
     def _scan_rank_one(self, stage: Stage, instruction: Instruction) -> None:
         own = dataclasses.replace(self.tiling, value=min(64, self.tiling.value), columns=self.tiling.held("V"), heads=1)
         order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
-        kernel = self._kernel("scan", "States carried from chunk to chunk, through rank-one steps.", order)
+        kernel = self.new_kernel("scan", "States carried from chunk to chunk, through rank-one steps.", order)
         kernel.programs = f"B * H * {own.parts}"
         self.host.append(self.buffers.allocation(self.buffers.keep(instruction.results[0])))
-        scan.carry_rank_one(self._emit(kernel, stage, own), instruction)
+        scan.carry_rank_one(self.evaluator(kernel, stage, own), instruction)
         kernel.warps, kernel.stages = 4, 2
         self.host.append(kernel.launch())
 
@@ -348,9 +359,9 @@ class Module:
             heads=1,
         )
         order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
-        kernel = self._kernel("carried", "States made and carried from chunk to chunk.", order)
+        kernel = self.new_kernel("carried", "States made and carried from chunk to chunk.", order)
         kernel.programs = f"B * H * {own.parts * own.key_parts}"
-        emit = self._emit(kernel, stage, own)
+        emit = self.evaluator(kernel, stage, own)
         emit.available -= set(instruction.operands)
         try:
             scan.carry(emit, instruction, made=True)
@@ -366,7 +377,7 @@ class Module:
         maker = self.maker[writes]
         if not isinstance(maker.op, ops.Dot):
             return True
-        emit = self._emit(Kernel("", ""), self.plan.stages[0])
+        emit = self.evaluator(Kernel("", ""), self.plan.stages[0])
         maker = self.maker[maker.operands[0]]
         while isinstance(maker.op, ops.Chunk | ops.Repeat) or emit.unscaled(maker):
             maker = self.maker[emit.unscaled(maker) or maker.operands[0]]
@@ -380,8 +391,8 @@ class Module:
     def _tree(self, stage: Stage, instruction: Instruction) -> None:
         operators, states = instruction.results
         shape = self.shapes[states]
-        after = self._beside(operators, "after", self._keep_blocks(operators, shape))
-        for buffer in (after, self._keep_logs(operators, shape), self._keep_blocks(states, shape)):
+        after = self.beside(operators, "after", self.keep_blocks(operators, shape))
+        for buffer in (after, self._keep_logs(operators, shape), self.keep_blocks(states, shape)):
             self.host.append(self.buffers.allocation(buffer))
         parts, base = self.tiling.parts, shape.base
         order: tuple[tuple[str, str], ...] = (
@@ -390,19 +401,19 @@ class Module:
             ("unit", f"tl.cdiv(N, walks.power(high, {base}))"),
             ("b", "B"),
         )
-        kernel = self._kernel("states", "Chunks, and the blocks of the lowest levels.", order)
+        kernel = self.new_kernel("states", "Chunks, and the blocks of the lowest levels.", order)
         kernel.parameter("high", "high", varying=True)
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high){f' * {parts}' if parts > 1 else ''}"
-        tree.compose(self._emit(kernel, stage), instruction, shape, after)
-        kernel.warps, kernel.registers = self._chunk_warps(), self._registers("K", 128)
+        tree.compose(self.evaluator(kernel, stage), instruction, shape, after)
+        kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
         self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth(N, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
         order = (*self._tiles, *order[1:])
-        lift = self._kernel("blocks", "Blocks of higher levels.", order)
+        lift = self.new_kernel("blocks", "Blocks of higher levels.", order)
         lift.parameter("high", "high", varying=True)
         lift.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
-        tree.lift(self._emit(lift, stage, fine), instruction, shape, after)
+        tree.lift(self.evaluator(lift, stage, fine), instruction, shape, after)
         self.host.append(f"for low, high in hierarchy.passes(N, {base}, {SPAN if base == 2 else 1}, high):")
         self.host.append("    " + lift.launch())
 
@@ -413,16 +424,16 @@ class Module:
         parts, base = self.tiling.parts, shape.base
         self.host.append(f"depth = hierarchy.depth(N, {base})")
         for value in (d_operators, d_states):
-            self.host.append(self.buffers.allocation(self._keep_blocks(value, shape)))
+            self.host.append(self.buffers.allocation(self.keep_blocks(value, shape)))
         order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
-        kernel = self._kernel("readers", "The gradient of a block's state, from its readers.", order)
+        kernel = self.new_kernel("readers", "The gradient of a block's state, from its readers.", order)
         kernel.programs = f"B * H * hierarchy.blocks(N, {base}){f' * {parts}' if parts > 1 else ''}"
-        tree.gather(self._emit(kernel, stage), instruction, shape, reach)
-        kernel.warps, kernel.registers = self._chunk_warps(), self._registers("K", 128)
+        tree.gather(self.evaluator(kernel, stage), instruction, shape, reach)
+        kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
         self.host.append(kernel.launch())
-        kernel = self._kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:])
+        kernel = self.new_kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:])
         kernel.programs = f"B * H * hierarchy.blocks(N, {base})"
-        tree.reached(self._emit(kernel, stage), instruction, shape, shares)
+        tree.reached(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
 
@@ -434,23 +445,23 @@ class Module:
         split = {"K": fine.key_parts if dims_of(self.types[operators]) == () else 1, "V": fine.parts}
         parts = tuple(letter for letter, count in split.items() if count > 1)
         owed = dataclasses.replace(after, name=self.buffers.name(d_states))
-        shares = self._beside(d_states, "shares", owed, parts=parts, count=math.prod(split.values()))
+        shares = self.beside(d_states, "shares", owed, parts=parts, count=math.prod(split.values()))
         self.host.append(self.buffers.allocation(shares))
         base = shape.base
         order = (*self._tiles, ("h", "H"), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("b", "B"))
-        kernel = self._kernel("handed", "Gradients of blocks handed down to their children.", order)
+        kernel = self.new_kernel("handed", "Gradients of blocks handed down to their children.", order)
         kernel.parameter("high", "high", varying=True)
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
-        tree.descend(self._emit(kernel, stage, fine), instruction, shape, after, shares)
+        tree.descend(self.evaluator(kernel, stage, fine), instruction, shape, after, shares)
         self.host.append(f"for low, high in hierarchy.downwards(N, {base}, {SPAN if base == 2 else 1}):")
         self.host.append("    " + kernel.launch())
         d_leaves, d_writes = instruction.results
         self.buffers.kept[d_writes] = dataclasses.replace(self.buffers.kept[d_states], row=shape.leaf)
         self.host.append(self.buffers.allocation(self.buffers.keep(d_leaves)))
         order = (("h", "H"), ("unit", "N"), ("b", "B"))
-        kernel = self._kernel("leaves", "The gradient of each chunk's log decay.", order)
+        kernel = self.new_kernel("leaves", "The gradient of each chunk's log decay.", order)
         kernel.programs = "B * H * N"
-        tree.leaves(self._emit(kernel, stage), instruction, shape, shares)
+        tree.leaves(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
 
@@ -458,17 +469,17 @@ class Module:
         value = instruction.results[1]
         self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         order = (("h", "H"), ("n", "N"), ("b", "B"))
-        kernel = self._kernel(
+        kernel = self.new_kernel(
             "passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order
         )
         kernel.programs = "B * H * N"
-        band.passed(self._emit(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
+        band.passed(self.evaluator(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
         kernel.warps = 1
         self.host.append(kernel.launch())
 
     def _pairs(self, stage: Stage, instruction: Instruction) -> None:
         order = (("h", "H"), ("n", "N"), ("b", "B"))
-        kernel = self._kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
+        kernel = self.new_kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
         kernel.programs = "B * H * N"
         pairs.scores(self._emit_pairs(kernel, stage, instruction), instruction)
         self.host.append(kernel.launch())
@@ -477,7 +488,7 @@ class Module:
         count = self.split.key_parts
         order = (("kt", str(count)), ("h", "H"), ("n", "N"), ("b", "B"))
         about = "What pairs of positions give to queries, keys and decays."
-        kernel = self._kernel("pairs", about, order)
+        kernel = self.new_kernel("pairs", about, order)
         kernel.programs = f"B * H * N{f' * {count}' if count > 1 else ''}"
         pairs.scores_adjoint(self._emit_pairs(kernel, stage, instruction), instruction)
         self.host.append(kernel.launch())
@@ -487,7 +498,7 @@ class Module:
         for value in instruction.results:
             self.host.append(self.buffers.allocation(self.buffers.keep(value)))
         stage = dataclasses.replace(stage, available=stage.available.difference(instruction.results))
-        return self._emit(kernel, stage, self.split)
+        return self.evaluator(kernel, stage, self.split)
 
     # -- what the host does itself
 

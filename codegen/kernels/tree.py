@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from maskdsl.chunk.program import Instruction
@@ -154,7 +156,7 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
     gradient, queries, operators, states, lam = instruction.operands
     blocks = Blocks(emit, shape, operators, states)
     target = emit.buffers.kept[instruction.results[2]]
-    _choose_block(kernel, shape)
+    choose_block(kernel, shape)
     line(f"first = walks.first_reader(p, number, {shape.constants})")
     line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
     line(f"rank = walks.entry(p, number, {shape.constants})")
@@ -177,7 +179,17 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
     line(f"tl.store({blocks.state_at(target, 'row')}, block)")
 
 
-def _choose_block(kernel: Kernel, shape: Shape) -> None:
+@contextmanager
+def readers(kernel: Kernel, shape: Shape) -> Iterator[None]:
+    """A loop over the chunks `n` that read a block; `rank` is which of their reads it is."""
+    kernel.line(f"first = walks.first_reader(p, number, {shape.constants})")
+    kernel.line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
+    kernel.line(f"rank = walks.entry(p, number, {shape.constants})")
+    with kernel.block("for n in range(first, last):"):
+        yield
+
+
+def choose_block(kernel: Kernel, shape: Shape) -> None:
     """`p` and `number` of the block of a program, from the highest level down; blocks that nobody reads end it."""
     line = kernel.line
     line(f"p = {kernel.parameter('depth', 'depth', varying=True)}")
@@ -198,7 +210,7 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
     kernel, line = emit.kernel, emit.kernel.line
     blocks = Blocks(emit, shape, *instruction.operands[2:4])
     target = emit.buffers.kept[instruction.results[1]]
-    _choose_block(kernel, shape)
+    choose_block(kernel, shape)
     line(f"first = walks.first_reader(p, number, {shape.constants})")
     line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
     line(f"rank = walks.entry(p, number, {shape.constants})")

@@ -93,3 +93,14 @@ def last_reader(p: tl.tensor, number: tl.tensor, BASE: tl.constexpr, STRONG: tl.
     """The chunk after the last one that reads a block."""
     width = power(p, BASE)
     return (number // 2 + 2) * 2 * width if STRONG else (number // BASE + 1) * BASE * width
+
+
+@triton.jit
+def widest(rest: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """The highest level whose blocks are no wider than `rest` > 0 chunks."""
+    p = 0
+    width = BASE
+    while width <= rest:
+        width *= BASE
+        p += 1
+    return p

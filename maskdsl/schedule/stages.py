@@ -74,6 +74,9 @@ LOOKING = (ops.Band, ops.BandAdjoint, ops.Shift)
 CHANNELS = 64
 """The key channels that a program holds where decays are one a channel, and so are the tiles that they are part of."""
 
+BY_MATRICES = (ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint)
+"""Operations between chunks that may have matrices as operators."""
+
 PAIRS = (ops.DecayDot, ops.DecayDotAdjoint)
 """Operations that a kernel does for a block of key channels at a time."""
 
@@ -82,7 +85,7 @@ HEAVY = (*BETWEEN, ops.Dot)
 
 SUPPORTED = (
     *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
-    *(ops.Cast, ops.Inverse, ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
+    *(ops.Cast, ops.Identity, ops.Inverse, ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
     *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
     *BETWEEN,
 )
@@ -139,8 +142,8 @@ def stages(
     for instruction in program.instructions:
         if not isinstance(instruction.op, SUPPORTED) or getattr(instruction.op, "steps", 1) > 1:
             raise Unsupported(f"'{program.name}' has several rank-one steps or decays a token.")
-        if isinstance(instruction.op, BETWEEN) and ops.matrices([program.types[x] for x in instruction.operands]):
-            raise Unsupported(f"'{program.name}' has a hierarchy or window over steps that do not commute.")
+        if _takes_matrices(instruction, program.types) and not isinstance(instruction.op, BY_MATRICES):
+            raise Unsupported(f"'{program.name}' has a window, or strong admissibility, over steps that do not commute.")
     wide = precise_values(program) if precise is None else frozenset(precise)
     return _Division(program, sizes, linear(program, gradient), wide).result()
 
@@ -161,6 +164,12 @@ def linear(program: Program, gradient: str | None) -> frozenset[str]:
         if given or found & set(instruction.operands):
             found |= set(instruction.results)
     return frozenset(found)
+
+
+def _takes_matrices(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
+    """Whether an operation between chunks multiplies by matrices."""
+    between = isinstance(instruction.op, BETWEEN) or type(instruction.op) in IN_MEMORY
+    return between and ops.matrices([types[x] for x in instruction.operands])
 
 
 def takes_rank_one(instruction: Instruction) -> bool:
@@ -329,6 +338,8 @@ class _Division:
         count = {ops.Scan: 2, ops.DecayDotAdjoint: 1}.get(type(instruction.op), 0)
         if takes_rank_one(instruction):
             count = 0
+        elif isinstance(instruction.op, ops.Tree) and _takes_matrices(instruction, self.types):
+            count = 2
         return {v for v in instruction.operands[:count] if v not in self.memory | self.loads}
 
     def _inputs_of(self, value: str) -> Iterable[str]:

@@ -1,0 +1,145 @@
+"""Walks over blocks whose operators are matrices, and their adjoints, inside kernels over chunks.
+
+Queries are pulled back from block to block, R = R A, so what a walk reads depends on all it has passed. The adjoint
+goes there and back, and leaves in memory, for every read, the queries that arrived and the gradient that came back:
+from these the gradients of a block are sums over its readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels.buffers import Buffer
+from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
+from maskdsl.codegen.kernels.tree import Shape, reads_of, shape_of
+
+ROWS = ((0, "C"), (1, "K"))
+STATE = ((0, "K"), (1, "V"))
+OPERATOR = ((0, "K"), (1, "K"))
+
+
+class MatrixBlocks:
+    """The states and operators of blocks in memory, seen from a kernel."""
+
+    def __init__(self, emit: Evaluator, shape: Shape, operators: str, states: str) -> None:
+        self.emit, self.kernel, self.shape = emit, emit.kernel, shape
+        self.operators, self.states = emit.buffers.kept[operators], emit.buffers.kept[states]
+
+    def operator_at(self, buffer: Buffer, row: str) -> str:
+        """The addresses of an operator."""
+        return self.emit.buffers.address(self.kernel, buffer, row, self.emit.head) + self.emit.inner(OPERATOR)
+
+    def state_at(self, buffer: Buffer, row: str) -> str:
+        """The addresses of a state."""
+        return self.emit.buffers.address(self.kernel, buffer, row, self.emit.head) + self.emit.inner(STATE)
+
+    def rows_at(self, buffer: Buffer, chunk: str, rank: str) -> str:
+        """The addresses of what is kept of a read, [C, K]."""
+        row = f"({chunk} * {reads_of(self.kernel, buffer)} + {rank})"
+        return self.emit.buffers.address(self.kernel, buffer, row, self.emit.head) + self.emit.inner(ROWS)
+
+    def load(self, address: str) -> str:
+        """What lies there as an operand of a product."""
+        return f"tl.load({address}).to({self.emit.tiling.operand})"
+
+    def operand(self, name: str) -> str:
+        """A tile of float32 as an operand of a product."""
+        return f"{name}.to({self.emit.tiling.operand})"
+
+
+class _Reads:
+    """The blocks that a chunk reads, as loops; inside one, `row` is where a block lies and `rank` which read it is."""
+
+    def __init__(self, emit: Evaluator, op: ops.Walk | ops.WalkAdjoint, operators: str, states: str) -> None:
+        self.shape = shape_of(op.base, op.admissibility, emit.tiling.chunk)
+        self.blocks = MatrixBlocks(emit, self.shape, operators, states)
+        self.kernel = emit.kernel
+        self.end, self.p = (emit.kernel.fresh(x) for x in ("end", "p"))
+        self.level = f"({self.p} + {self.shape.nearest})"
+
+    @contextmanager
+    def nearest_first(self, place: Place) -> Iterator[None]:
+        """From the chunk to its first position."""
+        line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
+        line(f"{self.end} = {place.chunk} + 0")
+        line(f"{self.p} = 0")
+        with self.kernel.block(f"for _ in range(0, walks.reads({place.chunk}, {constants})):"):
+            line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
+            self._block()
+            yield
+            line(f"{self.end} -= walks.power({self.p}, {base})")
+
+    @contextmanager
+    def farthest_first(self, place: Place) -> Iterator[None]:
+        """And back."""
+        line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
+        line(f"{self.end} = 0")
+        with self.kernel.block(f"for _ in range(0, walks.reads({place.chunk}, {constants})):"):
+            line(f"{self.p} = walks.widest({place.chunk} - {self.end}, {base})")
+            line(f"{self.end} += walks.power({self.p}, {base})")
+            self._block()
+            yield
+
+    def _block(self) -> None:
+        line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
+        line(f"row = walks.slot({self.p}, {self.end}, {constants})")
+        line(f"number = {self.end} // walks.power({self.p}, {base}) - 1")
+        line(f"rank = walks.entry({self.p}, number, {constants})")
+
+
+def walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    """o += lam (R H), then R = R A, block by block."""
+    assert isinstance(instruction.op, ops.Walk)
+    queries, operators, states, lam = instruction.operands
+    (result,) = instruction.results
+    reads = _Reads(emit, instruction.op, operators, states)
+    blocks, line = reads.blocks, emit.kernel.line
+    emit.prepare_columns(lam, place)
+    pulled = emit.assign("pulled", f"{emit.value(queries, place).name} + 0.0")
+    out = emit.assign(result, emit.zeros(emit.dims(result)))
+    with reads.nearest_first(place):
+        line(f"operand = {blocks.operand(pulled)}")
+        found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
+        line(f"{out} += {emit.column(lam, place, reads.level)}[:, None] * {found}")
+        line(f"{pulled} = {emit.dot('operand', blocks.load(blocks.operator_at(blocks.operators, 'row')))}")
+    place.tiles[result] = Tile(out, emit.dims(result))
+
+
+def walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
+    """dR and dlam, and for every read the queries that arrived and the gradient that came back."""
+    assert isinstance(instruction.op, ops.WalkAdjoint)
+    gradient, queries, operators, states, lam = instruction.operands
+    d_queries, d_operators, _, d_lam = instruction.results
+    reads = _Reads(emit, instruction.op, operators, states)
+    blocks, line, kept = reads.blocks, emit.kernel.line, emit.buffers.kept
+    emit.prepare_columns(lam, place)
+    d = emit.narrow(gradient, place)
+    pulled = emit.assign("pulled", f"{emit.value(queries, place).name} + 0.0")
+    d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
+    with reads.nearest_first(place):
+        line(f"operand = {blocks.operand(pulled)}")
+        # programs for other columns write the same
+        line(f"tl.store({blocks.rows_at(kept[f'{d_operators}.arrived'], place.chunk, 'rank')}, {pulled})")
+        found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
+        line(f"column = tl.sum({found} * {d}, 1)")
+        line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
+        line(f"{pulled} = {emit.dot('operand', blocks.load(blocks.operator_at(blocks.operators, 'row')))}")
+    back = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
+    returned = kept[f"{d_operators}.returned"]
+    with reads.farthest_first(place):
+        address = blocks.rows_at(returned, place.chunk, "rank")
+        part = emit.buffers.part(returned.parts)
+        if part != "0":
+            address += f" + {part} * {emit.buffers.part_step(emit.kernel, returned)}"
+        line(f"tl.store({address}, {back})")
+        line(f"weighed = {blocks.operand(f'({emit.column(lam, place, reads.level)}[:, None] * {d})')}")
+        operator = blocks.load(blocks.operator_at(blocks.operators, "row"))
+        state = blocks.load(blocks.state_at(blocks.states, "row"))
+        line(f"{back} = {emit.dot(blocks.operand(back), f'tl.trans({operator})')}")
+        line(f"{back} += {emit.dot('weighed', f'tl.trans({state})')}")
+    parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
+    place.tiles[d_queries] = Tile(back, emit.dims(d_queries), parts)
+    place.tiles[d_lam] = Tile(d_weights, emit.dims(d_lam), parts)
