@@ -20,16 +20,21 @@ LARGEST = 128
 
 def tile_size(spec: Spec, mode: Mode) -> int | None:
     """The positions of a chunk, a power of the base of every hierarchy; None where no size is one of all."""
-    attends = [each.node for each in spec.definitions if isinstance(each.node, Attend)]
-    terms = [term for node in attends for term in normalize(node.mask).terms]
+    terms = _terms(spec)
     bases = [each.hierarchy.base for each in terms if each.hierarchy and each.hierarchy.lam.kind is Kind.LEVEL]
     sizes = set.intersection(*(_powers(base) for base in bases)) if bases else {USUAL, REFLECTING}
-    usual = min(USUAL, REFLECTING) if mode == "fp32" and any(_reflects(term) for term in terms) else USUAL
+    usual = REFLECTING if mode == "fp32" and reflects(spec) else USUAL
     return usual if usual in sizes else max(sizes, default=None)
 
 
-def _reflects(term: Term) -> bool:
-    return any(isinstance(step, RankOne) for step in term.path)
+def reflects(spec: Spec) -> bool:
+    """Whether a path of the spec has rank-one steps."""
+    return any(isinstance(step, RankOne) for term in _terms(spec) for step in term.path)
+
+
+def _terms(spec: Spec) -> list[Term]:
+    attends = [each.node for each in spec.definitions if isinstance(each.node, Attend)]
+    return [term for node in attends for term in normalize(node.mask).terms]
 
 
 def _powers(base: int) -> set[int]:

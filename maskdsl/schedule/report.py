@@ -41,6 +41,13 @@ NAMES: Mapping[type[Operation], tuple[str, ...]] = {
 }
 """The kernels of an operation between chunks."""
 
+OF_MATRICES: Mapping[type[Operation], tuple[str, ...]] = {
+    ops.Tree: ("operators", "states"),
+    ops.WalkAdjoint: ("operators", "readers"),
+    ops.TreeAdjoint: ("operators", "handed"),
+}
+"""The same of a hierarchy whose operators are matrices."""
+
 BLOCKS = (ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint)
 """Operations whose blocks are counted by what they read and write of them."""
 
@@ -138,10 +145,14 @@ class _Count:
 
     def _named(self, stage: Stage) -> tuple[str, ...]:
         found = []
-        for name in NAMES[type(stage.instruction.op)] if stage.instruction else ("chunks",):
+        for name in self._kernels(stage.instruction) if stage.instruction else ("chunks",):
             self.names[name] += 1
             found.append(f"{self.direction}_{name}" + (f"_{self.names[name]}" if self.names[name] > 1 else ""))
         return tuple(found)
+
+    def _kernels(self, instruction: Instruction) -> tuple[str, ...]:
+        matrices = type(instruction.op) in OF_MATRICES and ops.matrices([self.types[x] for x in instruction.operands])
+        return (OF_MATRICES if matrices else NAMES)[type(instruction.op)]
 
     def _programs(self, stage: Stage) -> int | None:
         if stage.kind == "graph":
@@ -200,7 +211,8 @@ class _Count:
         maker = self.maker[value]
         name = maker.op.name if isinstance(maker.op, ops.Load) else value
         letters = [axis[0] for axis in axes[3:] if axis != "1"]
-        two = len(axes) == 5 and len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["C", "C"]))
+        two = len(axes) == 5 and len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["K", "K"], ["C", "C"]))
+        two = (two and value not in self.plan.precise) or (len(letters) == 2 and maker.op == ops.Cast(wide=False))
         size = 2 if name in self.half or two else 4
         if _of_blocks(axes):
             # a state a chunk, of the left siblings of every level; where neighbours are read too, all of them
@@ -209,10 +221,15 @@ class _Count:
         return size * elements(axes, self.sizes)
 
     def _logs(self, value: str) -> int:
-        """The bytes of the log decays of the blocks of all levels, which lie beside those of left siblings."""
+        """The bytes of what lies beside the blocks of left siblings.
+
+        Those are the log decays of the blocks of all levels; of matrices, the operators of what comes after each.
+        """
         axes = self.types[value]
         if not _of_blocks(axes) or axes[-1] == "V":
             return 0
+        if ops.matrices([axes]):
+            return self._bytes(value)
         base, count = int(axes[2].split("b")[1]), ax.extent(ax.chunks(self.plan.size), self.sizes)
         levels = 1
         while base**levels <= count:

@@ -201,6 +201,7 @@ class _Division:
         self.rows = self._slow_rows()
         self.channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
+        self.again = self._made_again()
         self.feeding = self._feeding()
         self.handed: int | None = None
         self.entered = 0
@@ -234,6 +235,8 @@ class _Division:
         for instruction in filter(takes_rank_one, self.program.instructions):
             # the factors of its steps wait in memory
             wanted.setdefault(self._phase_of(instruction), [])
+        for value in self.again:
+            wanted.setdefault(self.phases[value], [])
         graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY and self._wanted(i)]
         for value in (v for i in graph if isinstance(i.op, PAIRS) for v in self._left(i)):
             wanted.setdefault(self.phases[value], [])
@@ -248,6 +251,15 @@ class _Division:
                 made.append(self._stage("chunks", phase, values, wanted))
         made.reverse()
         return Stages(self.program, self.size, tuple(made), self.totals, self._host_program(), self.precise)
+
+    def _made_again(self) -> frozenset[str]:
+        """What the backward pass computes again of the precise part of a path.
+
+        It waits in memory for all that uses it: that part is a kernel of its own.
+        """
+        narrow = {i.results[0] for i in self.program.instructions if i.op == ops.Cast(wide=False)}
+        tiles = {value for value in narrow - self.gradients if not of_positions(self.types[value])}
+        return frozenset(tiles if self.gradients else ())
 
     def _feeding(self) -> frozenset[str]:
         """All that an operation between chunks needs."""
@@ -397,7 +409,7 @@ class _Division:
     def _again(self, value: str) -> dict[str, float]:
         """The time that computing a value again takes, in picoseconds; no bound for what is never done twice."""
         instruction = self.maker[value]
-        if isinstance(instruction.op, (*BETWEEN, ops.Inverse)) or value in self.rows:
+        if isinstance(instruction.op, (*BETWEEN, ops.Inverse)) or value in self.rows or value in self.again:
             return {}
         if isinstance(instruction.op, ops.Dot):
             rate = PRECISE if value in self.precise else DOTS
@@ -482,7 +494,13 @@ class _Division:
         known = self.phases if phases is None else phases
         op = instruction.op
         looking = isinstance(instruction.op, LOOKING)
-        ready = max((known[x] + (looking and self._worked[x] == known[x]) for x in instruction.operands), default=0)
+        ready = max(
+            (
+                known[x] + (x in self.again or (looking and self._worked[x] == known[x]))
+                for x in instruction.operands
+            ),
+            default=0,
+        )
         wide = not of_positions(instruction.types[0])
         if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
             ready = max(ready, 1)
