@@ -166,6 +166,11 @@ def linear(program: Program, gradient: str | None) -> frozenset[str]:
     return frozenset(found)
 
 
+def _pairs(axes: Axes) -> bool:
+    """Whether a value has a number for every pair of positions of a chunk."""
+    return [axis[0] for axis in axes[-2:]] == ["C", "C"]
+
+
 def _takes_matrices(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
     """Whether an operation between chunks multiplies by matrices."""
     between = isinstance(instruction.op, BETWEEN) or type(instruction.op) in IN_MEMORY
@@ -512,7 +517,14 @@ class _Division:
                 ready = max(ready, self.handed)
         if self._enters_path(instruction):
             ready = max(ready + 1, self.entered)
-        return ready + isinstance(op, ops.BandAdjoint)
+        return ready + isinstance(op, ops.BandAdjoint) + self._leaves_pairs(instruction)
+
+    def _leaves_pairs(self, instruction: Instruction) -> bool:
+        """Whether an instruction takes a gradient from pairs of positions to their vectors, at the end of a path."""
+        if not isinstance(instruction.op, ops.Dot) or instruction.results[0] not in self.precise & self.gradients:
+            return False
+        pairs = any(x in self.gradients and _pairs(self.types[x]) for x in instruction.operands)
+        return pairs and not _pairs(instruction.types[0])
 
     def _enters_path(self, instruction: Instruction) -> bool:
         """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.
