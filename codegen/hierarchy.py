@@ -23,6 +23,17 @@ def reads(chunks: int, base: int, strong: bool) -> int:
     return (depth(chunks, base) + 1) * (2 if strong else base - 1)
 
 
+def all_reads(chunks: int, base: int) -> int:
+    """The weak blocks that all chunks together read: the sum of the digits of all their numbers."""
+    total, width = 0, 1
+    while width < chunks:
+        rounds, digit = chunks // (width * base), chunks // width % base
+        total += rounds * width * (base * (base - 1) // 2)
+        total += width * (digit * (digit - 1) // 2) + digit * (chunks % width)
+        width *= base
+    return total
+
+
 def passes(chunks: int, base: int, span: int, first: int = 0) -> list[tuple[int, int]]:
     """The levels (low, high) of passes that each join `span` levels, upwards from level `first`."""
     top = depth(chunks, base)

@@ -415,7 +415,8 @@ class Evaluator:
             return self._sum(op, instruction, place)
         if isinstance(op, ops.Identity):
             lane = self.lane("K")
-            return Tile(self.clean(result, f"tl.where({lane}[:, None] == {lane}[None, :], 1.0, 0.0)", dims, place, "K"), dims)
+            text = f"tl.where({lane}[:, None] == {lane}[None, :], 1.0, 0.0)"
+            return Tile(self.clean(result, text, dims, place, "K"), dims)
         x = self.value(instruction.operands[0], place)
         wide = "True" if self.tiling.mode == "fp32" else "False"
         match op:
@@ -613,7 +614,8 @@ class Evaluator:
             make = self.operand if op.transpose_x else self.plain
             texts = [make(x, place, wide), self.operand(y, place, wide)]
         flips = op.transpose_x, op.transpose_y
-        text = self.dot(*(f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True)), wide)
+        left_text, right_text = (f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True))
+        text = self.dot(left_text, right_text, wide)
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:

@@ -42,7 +42,7 @@ def leave(module: Module, instruction: Instruction) -> None:
     entries = module.tiling.held("C") * module.tiling.held("K")
     name = module.buffers.name(value)
     parts = ("V",) if module.tiling.parts > 1 else ()
-    arrived = Buffer(f"{name}_arrived", 1, entries, True, rows=f"N * {shape.reads}")
+    arrived = Buffer(f"{name}_arrived", 1, entries, True, rows=f"max(1, hierarchy.all_reads(N, {shape.base}))")
     returned = dataclasses.replace(arrived, name=f"{name}_returned", parts=parts, count=module.tiling.parts)
     for suffix, buffer in (("arrived", arrived), ("returned", returned)):
         if f"{value}.{suffix}" not in module.buffers.kept:

@@ -51,7 +51,7 @@ def gather_states(emit: Evaluator, instruction: Instruction, shape: Shape, arriv
         place = Place("n")
         line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
         line(f"weighed = {blocks.operand(f'(weight[:, None] * {emit.narrow(gradient, place)})')}")
-        pulled = blocks.load(blocks.rows_at(arrived, "n", "rank"))
+        pulled = blocks.load(blocks.rows_at(arrived, _read(shape)))
         line(f"block += {emit.dot(f'tl.trans({pulled})', 'weighed')}")
     line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
     line(f"tl.store({blocks.state_at(emit.buffers.kept[instruction.results[2]], 'row')}, block)")
@@ -67,8 +67,8 @@ def gather_operators(
     line(f"total = {emit.zeros(OPERATOR)}")
     step = emit.buffers.part_step(emit.kernel, returned)
     with readers(emit.kernel, shape), emit.kernel.block(f"for part in range({returned.count}):"):
-        pulled = blocks.load(blocks.rows_at(arrived, "n", "rank"))
-        back = blocks.load(f"{blocks.rows_at(returned, 'n', 'rank')} + part * {step}")
+        pulled = blocks.load(blocks.rows_at(arrived, _read(shape)))
+        back = blocks.load(f"{blocks.rows_at(returned, _read(shape))} + part * {step}")
         line(f"total += {emit.dot(f'tl.trans({pulled})', back)}")
     line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
     line(f"tl.store({blocks.operator_at(emit.buffers.kept[instruction.results[1]], 'row')}, total)")
@@ -110,6 +110,11 @@ def hand_down_operators(emit: Evaluator, instruction: Instruction, shape: Shape,
             line(f"share += {emit.dot(handed, f'tl.trans({state})')}")
     line(f"row = walks.slot(p, end, {shape.constants})")
     line(f"tl.store({blocks.operator_at(kept[d_operators], 'row')}, share)")
+
+
+def _read(shape: Shape) -> str:
+    """The number of the read of a block by chunk n."""
+    return f"(walks.reads_before(n, {shape.base}) + walks.read_number(n, p, number, {shape.base}))"
 
 
 def _parent(emit: Evaluator, shape: Shape) -> None:

@@ -14,7 +14,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
-from maskdsl.codegen.kernels.tree import Shape, reads_of, shape_of
+from maskdsl.codegen.kernels.tree import Shape, shape_of
 
 ROWS = ((0, "C"), (1, "K"))
 STATE = ((0, "K"), (1, "V"))
@@ -36,10 +36,9 @@ class MatrixBlocks:
         """The addresses of a state."""
         return self.emit.buffers.address(self.kernel, buffer, row, self.emit.head) + self.emit.inner(STATE)
 
-    def rows_at(self, buffer: Buffer, chunk: str, rank: str) -> str:
-        """The addresses of what is kept of a read, [C, K]."""
-        row = f"({chunk} * {reads_of(self.kernel, buffer)} + {rank})"
-        return self.emit.buffers.address(self.kernel, buffer, row, self.emit.head) + self.emit.inner(ROWS)
+    def rows_at(self, buffer: Buffer, read: str) -> str:
+        """The addresses of what is kept of a read, [C, K]; reads are numbered chunk by chunk, nearest first."""
+        return self.emit.buffers.address(self.kernel, buffer, read, self.emit.head) + self.emit.inner(ROWS)
 
     def load(self, address: str) -> str:
         """What lies there as an operand of a product."""
@@ -51,7 +50,7 @@ class MatrixBlocks:
 
 
 class _Reads:
-    """The blocks that a chunk reads, as loops; inside one, `row` is where a block lies and `rank` which read it is."""
+    """The blocks that a chunk reads, as loops; inside one, `row` is where a block lies and `read` the read's number."""
 
     def __init__(self, emit: Evaluator, op: ops.Walk | ops.WalkAdjoint, operators: str, states: str) -> None:
         self.shape = shape_of(op.base, op.admissibility, emit.tiling.chunk)
@@ -66,9 +65,10 @@ class _Reads:
         line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
         line(f"{self.end} = {place.chunk} + 0")
         line(f"{self.p} = 0")
-        with self.kernel.block(f"for _ in range(0, walks.reads({place.chunk}, {constants})):"):
+        line(f"first = walks.reads_before({place.chunk}, {base})")
+        with self.kernel.block(f"for read in range(first, first + walks.reads({place.chunk}, {constants})):"):
             line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
-            self._block()
+            line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             yield
             line(f"{self.end} -= walks.power({self.p}, {base})")
 
@@ -77,17 +77,13 @@ class _Reads:
         """And back."""
         line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
         line(f"{self.end} = 0")
-        with self.kernel.block(f"for _ in range(0, walks.reads({place.chunk}, {constants})):"):
+        line(f"last = walks.reads_before({place.chunk} + 1, {base}) - 1")
+        with self.kernel.block(f"for number in range(0, walks.reads({place.chunk}, {constants})):"):
+            line("read = last - number")
             line(f"{self.p} = walks.widest({place.chunk} - {self.end}, {base})")
             line(f"{self.end} += walks.power({self.p}, {base})")
-            self._block()
+            line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             yield
-
-    def _block(self) -> None:
-        line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
-        line(f"row = walks.slot({self.p}, {self.end}, {constants})")
-        line(f"number = {self.end} // walks.power({self.p}, {base}) - 1")
-        line(f"rank = walks.entry({self.p}, number, {constants})")
 
 
 def walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
@@ -122,7 +118,7 @@ def walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> Non
     with reads.nearest_first(place):
         line(f"operand = {blocks.operand(pulled)}")
         # programs for other columns write the same
-        line(f"tl.store({blocks.rows_at(kept[f'{d_operators}.arrived'], place.chunk, 'rank')}, {pulled})")
+        line(f"tl.store({blocks.rows_at(kept[f'{d_operators}.arrived'], 'read')}, {pulled})")
         found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
         line(f"column = tl.sum({found} * {d}, 1)")
         line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
@@ -130,7 +126,7 @@ def walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> Non
     back = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
     returned = kept[f"{d_operators}.returned"]
     with reads.farthest_first(place):
-        address = blocks.rows_at(returned, place.chunk, "rank")
+        address = blocks.rows_at(returned, "read")
         part = emit.buffers.part(returned.parts)
         if part != "0":
             address += f" + {part} * {emit.buffers.part_step(emit.kernel, returned)}"

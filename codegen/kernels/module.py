@@ -133,6 +133,7 @@ class Module:
                 self.buffers.keep(value)
 
     def keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
+        """The buffer of a value of blocks: a row for each that is kept."""
         return self.buffers.keep(value, rows=shape.rows)
 
     def _keep_logs(self, value: str, shape: tree.Shape) -> Buffer:
@@ -175,6 +176,7 @@ class Module:
         return kernel
 
     def evaluator(self, kernel: Kernel, stage: Stage, tiling: Tiling | None = None) -> Evaluator:
+        """What writes the values of a kernel of a stage."""
         tiling = tiling or self.tiling
         buffers = self.buffers.tiled(tiling)
         emit = Evaluator(self.program, tiling, buffers, kernel, stage.available)
@@ -233,6 +235,7 @@ class Module:
         return limit if held <= 64 and self.tiling.mode == "bf16" else None
 
     def chunk_warps(self, tiling: Tiling | None = None) -> int:
+        """The warps of a program over chunks."""
         tiling = tiling or self.tiling
         # four warps have 16 rows of a chunk of 64 each; eight would do products of 64 rows twice
         wide = tiling.mode != "bf16" and tiling.extent("K") * tiling.value > 128 * 64

@@ -104,3 +104,24 @@ def widest(rest: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
         width *= BASE
         p += 1
     return p
+
+
+@triton.jit
+def reads_before(n: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """How many weak blocks all chunks before chunk n read: the sum of the digits of 0, ..., n - 1."""
+    total = 0
+    width = 1
+    while width < n:
+        rounds = n // (width * BASE)
+        digit = n // width % BASE
+        total += rounds * (width * (BASE * (BASE - 1) // 2))
+        total += width * (digit * (digit - 1) // 2) + digit * (n % width)
+        width *= BASE
+    return total
+
+
+@triton.jit
+def read_number(n: tl.tensor, p: tl.tensor, number: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """Which of the reads of chunk n, nearest first, is that of a weak block of level p."""
+    width = power(p, BASE)
+    return reads(n % width, BASE, False) + n // width - 1 - number

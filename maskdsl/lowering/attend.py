@@ -122,8 +122,7 @@ class TermLowering:
         states = self.emit.dot(part.pushed, v, "states", tx=True)
         hierarchy = self.term.hierarchy
         if hierarchy is None:
-            operands = part.decay, states, *part.rank_one, part.pulled
-            *operands, pulled = self.emit.match(CHUNK_HEADS, *operands)
+            pulled, *operands = self.emit.match(CHUNK_HEADS, part.pulled, part.decay, states, *part.rank_one)
             return self.emit.dot(pulled, self.emit(ops.Scan(), *operands, name="before"), "carried_over")
         operator, states, pulled = self.emit.match(CHUNK_HEADS, self._operator(part), states, part.pulled)
         weights = self._weights(hierarchy)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from maskdsl.chunk import ops
-from maskdsl.lowering.emit import CHUNK_HEADS, Emitter
+from maskdsl.lowering.emit import Emitter
 from maskdsl.lowering.timeline import Timeline, Vector
 
 

@@ -50,7 +50,9 @@ class Plan:
 
 def plan(spec: Spec, configuration: Configuration) -> Plan:
     """Divide a spec; raises `Unsupported` where it has paths whose steps do not commute, or mixes chunk sizes."""
-    lowered = unshare(lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode)))
+    lowered = unshare(
+        lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode))
+    )
     joint, forward = hoist(differentiate(lowered)), hoist(lowered)
     sizes = _typical(configuration)
     first = stages(forward, sizes)

@@ -211,7 +211,11 @@ class _Count:
         maker = self.maker[value]
         name = maker.op.name if isinstance(maker.op, ops.Load) else value
         letters = [axis[0] for axis in axes[3:] if axis != "1"]
-        two = len(axes) == 5 and len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["K", "K"], ["C", "C"]))
+        two = (
+            len(axes) == 5
+            and len(letters) == 2
+            and (value in self.linear or letters in (["K", "V"], ["K", "K"], ["C", "C"]))
+        )
         two = (two and value not in self.plan.precise) or (len(letters) == 2 and maker.op == ops.Cast(wide=False))
         size = 2 if name in self.half or two else 4
         if _of_blocks(axes):

@@ -85,7 +85,8 @@ HEAVY = (*BETWEEN, ops.Dot)
 
 SUPPORTED = (
     *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
-    *(ops.Cast, ops.Identity, ops.Inverse, ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
+    *(ops.Cast, ops.Identity, ops.Inverse),
+    *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
     *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
     *BETWEEN,
 )
@@ -143,7 +144,7 @@ def stages(
         if not isinstance(instruction.op, SUPPORTED) or getattr(instruction.op, "steps", 1) > 1:
             raise Unsupported(f"'{program.name}' has several rank-one steps or decays a token.")
         if _takes_matrices(instruction, program.types) and not isinstance(instruction.op, BY_MATRICES):
-            raise Unsupported(f"'{program.name}' has a window, or strong admissibility, over steps that do not commute.")
+            raise Unsupported(f"'{program.name}' has a window or strong levels over steps that do not commute.")
     wide = precise_values(program) if precise is None else frozenset(precise)
     return _Division(program, sizes, linear(program, gradient), wide).result()
 
@@ -500,10 +501,7 @@ class _Division:
         op = instruction.op
         looking = isinstance(instruction.op, LOOKING)
         ready = max(
-            (
-                known[x] + (x in self.again or (looking and self._worked[x] == known[x]))
-                for x in instruction.operands
-            ),
+            (known[x] + (x in self.again or (looking and self._worked[x] == known[x])) for x in instruction.operands),
             default=0,
         )
         wide = not of_positions(instruction.types[0])
