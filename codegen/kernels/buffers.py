@@ -14,7 +14,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.codegen.kernels.kernel import RESERVED, Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
-from maskdsl.schedule.stages import linear
+from maskdsl.schedule.kinds import linear
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.evaluate import Tile

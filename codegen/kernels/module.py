@@ -17,7 +17,8 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.stages import BETWEEN, CHANNELS, Stage, Stages, takes_rank_one
+from maskdsl.schedule.kinds import BETWEEN, takes_rank_one
+from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 from maskdsl.schedule.unsupported import SharedSum
 
 FIRST = 2

@@ -12,8 +12,9 @@ from maskdsl.differentiation.differentiate import differentiate, gradient_name
 from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
+from maskdsl.schedule.kinds import precise_values
 from maskdsl.schedule.rows import hoist
-from maskdsl.schedule.stages import Stages, precise_values, stages
+from maskdsl.schedule.stages import Stages, stages
 from maskdsl.schedule.storage import reading
 from maskdsl.schedule.unshare import unshare
 from maskdsl.spec import Spec

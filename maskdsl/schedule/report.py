@@ -20,8 +20,9 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.mask.nodes import Kind
 from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.cost import elements, flops, reads
+from maskdsl.schedule.kinds import IN_MEMORY, linear
 from maskdsl.schedule.plan import Direction, Plan, heads_together, plan, value_columns
-from maskdsl.schedule.stages import CHANNELS, IN_MEMORY, Stage, Stages, linear
+from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 from maskdsl.spec import Spec
 
 BANDWIDTH = 4.2e12

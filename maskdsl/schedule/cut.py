@@ -1,0 +1,148 @@
+"""What a kernel loads of the values of earlier phases, and what it computes again: a minimum cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import networkx as nx
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Program
+from maskdsl.schedule.cost import elements, flops
+from maskdsl.schedule.kinds import BETWEEN
+from maskdsl.schedule.phases import Phases
+
+BANDWIDTH = 3e12
+"""Bytes a second that streaming kernels reach."""
+
+DOTS = 1e14
+"""Floating-point operations a second of matrix products on small tiles, with all that goes on around them."""
+
+PRECISE = 2e13
+"""The same of operands in more precision, which take twice the registers."""
+
+ELEMENTWISE = 2e12
+"""The same outside matrix products."""
+
+KERNEL = 10**12
+"""The price of one more kernel: a value that has none to make it is computed again, unless it must not be."""
+
+OPERATIONS = 10
+"""Operations a pair of positions that telling levels or spans takes."""
+
+
+class Cut:
+    """The prices of a program's values: to be stored, or made again. `memory` and `loads` cost nothing."""
+
+    def __init__(
+        self, program: Program, sizes: Mapping[str, int], phases: Phases, memory: set[str], loads: set[str]
+    ) -> None:
+        self.program, self.types, self.sizes, self.phases = program, program.types, sizes, phases
+        self.memory, self.loads, self.maker = memory, loads, phases.maker
+        self.gradients, self.precise = phases.gradients, phases.precise
+        self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
+
+    def stored(
+        self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]], split: bool, serial: int
+    ) -> set[str]:
+        """What a stage that needs values loads of those of phases up to `before`, the rest being computed again.
+
+        That costs `serial` times as much as usual.
+
+        Where key channels are `split` among programs, none can compute what is made of all of them.
+        """
+        graph: nx.DiGraph = nx.DiGraph()
+        graph.add_nodes_from(["source", "sink"])
+        pending, seen = [x for v in needed for x in self._frontier(v, before)], set()
+        for value in pending:
+            graph.add_edge((value, "out"), "sink")
+        while pending:
+            value = pending.pop()
+            if value in seen or value in self.loads or value in self.memory:
+                continue
+            seen.add(value)
+            again = {} if split and self.joins_channels(value) else self._again(value)
+            graph.add_edge("source", (value, "in"), **{name: serial * cost for name, cost in again.items()})
+            graph.add_edge((value, "in"), (value, "out"), **self._store(value, wanted))
+            for operand in self.maker[value].operands:
+                if operand not in self.loads and operand not in self.memory:
+                    graph.add_edge((operand, "out"), (value, "in"))
+                    pending.append(operand)
+        graph.remove_nodes_from([n for n in graph if n != "sink" and n != "source" and n[0] not in seen])
+        if not seen:
+            return set()
+        _, (reachable, _) = nx.minimum_cut(graph, "source", "sink")
+        return {v for v in seen if (v, "in") in reachable and (v, "out") not in reachable}
+
+    def joins_channels(self, value: str) -> bool:
+        """Whether a value is made of all key channels of another."""
+        made, used = self.types[value], [self.types[x] for x in self.maker[value].operands]
+        return ("K" not in made and any("K" in axes for axes in used)) or ops.matrices([made, *used])
+
+    def _frontier(self, value: str, before: int) -> Iterable[str]:
+        """The last values of phases up to `before` on every way to a value."""
+        pending, seen = [value], set()
+        while pending:
+            current = pending.pop()
+            if current in seen or current in self.loads or current in self.memory:
+                continue
+            seen.add(current)
+            if self.phases.of[current] <= before:
+                yield current
+            else:
+                pending.extend(self.maker[current].operands)
+
+    def _again(self, value: str) -> dict[str, float]:
+        """The time that computing a value again takes, in picoseconds; no bound for what is never done twice."""
+        instruction = self.maker[value]
+        if (
+            isinstance(instruction.op, (*BETWEEN, ops.Inverse))
+            or value in self.phases.rows
+            or value in self.phases.again
+        ):
+            return {}
+        if isinstance(instruction.op, ops.Dot):
+            rate = PRECISE if value in self.precise else DOTS
+            time = flops(instruction, self.types, self.sizes) / rate
+        elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
+            pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
+            time = OPERATIONS * pairs / ELEMENTWISE
+        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat):
+            time = 0.0
+        elif isinstance(instruction.op, ops.Map):
+            # what varies along fewer axes than the result costs next to nothing
+            wide = [x for x in instruction.operands if self._axes(x) == self._axes(value)]
+            time = len(wide) * elements(self.types[value], self.sizes) / ELEMENTWISE
+        else:
+            time = flops(instruction, self.types, self.sizes) / ELEMENTWISE
+        return {"capacity": 1 + round(1e12 * time)}
+
+    def _store(self, value: str, wanted: Mapping[int, list[str]]) -> dict[str, float]:
+        """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel.
+
+        No bound for what a scan puts its results in the place of.
+        """
+        if value in self.replaced:
+            return {}
+        if value in wanted.get(self.phases.of[value], ()):
+            return {"capacity": 1}
+        phase = self.phases.of[value]
+        # beside gradients, values of the forward pass are made again rather than kept
+        own = phase in wanted and (
+            value in (self.phases.rows if phase == 0 else self.types) if self.phases.rows else self._kept(value)
+        )
+        extra = 0 if own else KERNEL
+        return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
+
+    def _kept(self, value: str) -> bool:
+        return not self.gradients or value in self.gradients or self.maker[value].op == ops.Cast(wide=False)
+
+    def _axes(self, value: str) -> int:
+        return sum(axis != "1" for axis in self.types[value])
+
+    def _bytes(self, value: str) -> int:
+        """Bytes of a value in memory, where tiles of gradients are kept in half precision."""
+        types = self.types[value]
+        narrow = self.maker[value].op == ops.Cast(wide=False)
+        half = (narrow or value in self.gradients) and len(types) == 5 and "1" not in types
+        return (2 if half else 4) * elements(types, self.sizes)

@@ -1,0 +1,108 @@
+"""The operations of the chunk IR as kernels see them: which of them have kernels, and where these have to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.chunk.program import Instruction, Program
+from maskdsl.schedule.unsupported import Unsupported
+
+IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
+    ops.Scan: (0,),
+    ops.Tree: (0, 1),
+    ops.TreeAdjoint: (0, 1),
+    ops.WalkAdjoint: (1, 2),
+    ops.BandAdjoint: (1,),
+    ops.DecayDot: (0,),
+    ops.DecayDotAdjoint: (0, 1, 2),
+}
+"""Operations between chunks, and which of their results are made for all chunks at once.
+
+So are pairs of positions with a decay a channel between them: a kernel of their own takes fewer channels at a time.
+
+The adjoint of a band makes its one of what the kernel over chunks leaves in memory beside the other results.
+"""
+
+BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint)
+"""Operations whose other results a kernel makes chunk by chunk, by a loop over blocks or chunks: never done twice."""
+
+ADJOINT = (ops.WalkAdjoint, ops.BandAdjoint)
+"""Those of the backward pass."""
+
+LOOKING = (ops.Band, ops.BandAdjoint, ops.Shift)
+"""Operations of one chunk that read values of others: what is much work to make waits for them in memory."""
+
+BY_MATRICES = (ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint)
+"""Operations between chunks that may have matrices as operators."""
+
+PAIRS = (ops.DecayDot, ops.DecayDotAdjoint)
+"""Operations that a kernel does for a block of key channels at a time."""
+
+HEAVY = (*BETWEEN, ops.Dot)
+"""Operations that a kernel does for its own chunk only."""
+
+SUPPORTED = (
+    *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
+    *(ops.Cast, ops.Identity, ops.Inverse),
+    *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
+    *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
+    *BETWEEN,
+)
+"""What kernels are printed for."""
+
+
+def takes_matrices(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
+    """Whether an operation between chunks multiplies by matrices."""
+    between = isinstance(instruction.op, BETWEEN) or type(instruction.op) in IN_MEMORY
+    return between and ops.matrices([types[x] for x in instruction.operands])
+
+
+def takes_rank_one(instruction: Instruction) -> bool:
+    """Whether an instruction is a scan with rank-one steps."""
+    return isinstance(instruction.op, ops.Scan) and len(instruction.operands) > 2
+
+
+def is_pairs(axes: Axes) -> bool:
+    """Whether a value has a number for every pair of positions of a chunk."""
+    return [axis[0] for axis in axes[-2:]] == ["C", "C"]
+
+
+def small(axes: Axes) -> bool:
+    """Whether a value has nothing to do with positions."""
+    return not any(axis[0] in "TNEC" for axis in axes)
+
+
+def crosses(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
+    """Whether an instruction adds up over all positions.
+
+    A sum over batch rows alone, of a value that still has positions, is left for the sum over these: what follows is
+    linear in it.
+    """
+    if not isinstance(instruction.op, ops.Sum):
+        return False
+    axes = types[instruction.operands[0]]
+    if "H" in {axes[dim] for dim in instruction.op.dims}:
+        raise Unsupported("A gradient is summed over heads.")
+    return small(instruction.types[0]) and not small(axes)
+
+
+def linear(program: Program, gradient: str | None) -> frozenset[str]:
+    """The values that are linear in the gradient of the output, so that rounding them costs no digits elsewhere."""
+    found: set[str] = set()
+    for instruction in program.instructions:
+        given = isinstance(instruction.op, ops.Load) and instruction.op.name == gradient
+        if given or found & set(instruction.operands):
+            found |= set(instruction.results)
+    return frozenset(found)
+
+
+def precise_values(program: Program) -> frozenset[str]:
+    """The values that are worked out in more than the precision of the call: between a cast to it and one back."""
+    found: set[str] = set()
+    for instruction in program.instructions:
+        wide = instruction.op.wide if isinstance(instruction.op, ops.Cast) else found & set(instruction.operands)
+        if wide:
+            found |= set(instruction.results)
+    return frozenset(found)

@@ -1,0 +1,147 @@
+"""In which kernel, counted from the first, each value of a program can be made at the earliest, or had better be made.
+
+The *phase* of a value is the number of operations between chunks on the longest way to it, and of waits that suit
+kernels: for the gates that a first kernel makes, for the tree of a hierarchy, for the precise part of a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction, Program
+from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, crosses, is_pairs
+from maskdsl.schedule.rows import is_slow, of_positions
+
+
+class Phases:
+    """The phases of a program; `gradients` and `precise` are those of its values that depend on d_o, or need precision.
+
+    `rows` are the values of positions that the first kernel makes, `again` what the backward pass computes again of the
+    precise part of a path.
+    """
+
+    def __init__(self, program: Program, gradients: frozenset[str], precise: frozenset[str]) -> None:
+        self.program, self.types, self.gradients, self.precise = program, program.types, gradients, precise
+        self.maker = {r: i for i in program.instructions for r in i.results}
+        self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
+        self.rows, self.again, self._feeding = self._slow_rows(), self._made_again(), self._needed_between()
+        self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
+        self.handed: int | None = None
+        """The phase after the tree of a hierarchy in the backward pass."""
+        self._entered = 0
+        self.of = self._found()
+        handed = [self.of[i.results[0]] for i in program.instructions if isinstance(i.op, ops.TreeAdjoint)]
+        if handed:
+            self.handed = max(handed)
+            self.of = self._found()
+        entering = [self.of[i.results[0]] for i in program.instructions if self._enters_path(i)]
+        if entering:
+            # at once, and after all that is done on states
+            self._entered = max(entering)
+            self.of = self._found()
+
+    def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
+        """The phase in which an instruction is done.
+
+        Kernels of few registers: the adjoint of a band waits for all that needs none. In the backward pass of a
+        hierarchy what happens inside chunks comes after its tree, and what needs the tree after that, so that the
+        states of the forward pass are no longer in memory by then.
+        """
+        known = self.of if phases is None else phases
+        op = instruction.op
+        looking = isinstance(instruction.op, LOOKING)
+        ready = max(
+            (known[x] + (x in self.again or (looking and self._worked[x] == known[x])) for x in instruction.operands),
+            default=0,
+        )
+        wide = not of_positions(instruction.types[0])
+        if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
+            ready = max(ready, 1)
+        if self.handed is not None and type(op) not in IN_MEMORY:
+            ready += any(
+                known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands
+            )
+            if self._inside(instruction):
+                ready = max(ready, self.handed)
+        if self._enters_path(instruction):
+            ready = max(ready + 1, self._entered)
+        return ready + isinstance(op, ops.BandAdjoint) + self._leaves_pairs(instruction)
+
+    def _found(self) -> dict[str, int]:
+        phases: dict[str, int] = {}
+        for instruction in self.program.instructions:
+            phase = self.phase_of(instruction, phases)
+            after = IN_MEMORY.get(type(instruction.op), ())
+            for n, result in enumerate(instruction.results):
+                phases[result] = phase + (n in after)
+                self._worked[result] = max((self._worked[x] for x in instruction.operands), default=-1)
+                if isinstance(instruction.op, HEAVY) and n not in after:
+                    self._worked[result] = phases[result]
+        return phases
+
+    def _slow_rows(self) -> frozenset[str]:
+        """The values of positions that a first kernel makes: slow ones that something wider waits for.
+
+        The backward pass finds them where the forward pass has left them.
+        """
+        slow: set[str] = set()
+        behind: set[str] = set()  # values of positions that depend on slow ones
+        needed = False
+        for instruction in self.program.instructions:
+            narrow = of_positions(instruction.types[0])
+            if narrow and is_slow(instruction) and not self.gradients & set(instruction.results):
+                slow |= set(instruction.results)
+            elif not (narrow and (slow | behind) & set(instruction.operands)):
+                needed |= bool((slow | behind) & set(instruction.operands))
+                continue
+            behind |= set(instruction.results)
+        return frozenset(slow if needed and not self.gradients else ())
+
+    def _made_again(self) -> frozenset[str]:
+        """What the backward pass computes again of the precise part of a path.
+
+        It waits in memory for all that uses it: that part is a kernel of its own.
+        """
+        narrow = {i.results[0] for i in self.program.instructions if i.op == ops.Cast(wide=False)}
+        tiles = {value for value in narrow - self.gradients if not of_positions(self.types[value])}
+        return frozenset(tiles if self.gradients else ())
+
+    def _needed_between(self) -> frozenset[str]:
+        """All that an operation between chunks needs."""
+        found: set[str] = set()
+        for instruction in reversed(self.program.instructions):
+            if (
+                type(instruction.op) in IN_MEMORY
+                or isinstance(instruction.op, BETWEEN)
+                or found & set(instruction.results)
+            ):
+                found |= set(instruction.operands)
+        return frozenset(found)
+
+    def _leaves_pairs(self, instruction: Instruction) -> bool:
+        """Whether an instruction takes a gradient from pairs of positions to their vectors, at the end of a path."""
+        if not isinstance(instruction.op, ops.Dot) or instruction.results[0] not in self.precise & self.gradients:
+            return False
+        pairs = any(x in self.gradients and is_pairs(self.types[x]) for x in instruction.operands)
+        return pairs and not is_pairs(instruction.types[0])
+
+    def _enters_path(self, instruction: Instruction) -> bool:
+        """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.
+
+        That part is a kernel of its own: beside the products of states there would be registers for neither.
+        """
+        gradient = bool(self.gradients & set(instruction.results))
+        return gradient and instruction.op == ops.Cast(wide=True) and not of_positions(instruction.types[0])
+
+    def _inside(self, instruction: Instruction) -> bool:
+        """Whether an instruction is work on gradients inside chunks that nothing between chunks waits for."""
+        heavy = isinstance(instruction.op, ops.Dot | ops.SelectAdjoint | ops.SpansAdjoint) or instruction in self.totals
+        results = set(instruction.results)
+        return heavy and bool(results & self.gradients) and not results & self._feeding
+
+    def _after_rows(self, value: str) -> bool:
+        """Whether a value of positions waits for the first kernel."""
+        if value in self.rows:
+            return True
+        return of_positions(self.types[value]) and any(self._after_rows(x) for x in self.maker[value].operands)
