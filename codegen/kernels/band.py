@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.tile import Place, Tile
 
 
 def band(emit: Evaluator, instruction: Instruction, place: Place) -> None:

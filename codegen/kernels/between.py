@@ -10,7 +10,8 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import matrix_walk
 from maskdsl.codegen.kernels.band import band, band_adjoint
 from maskdsl.codegen.kernels.buffers import Buffer
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.tile import Place, Tile
 from maskdsl.codegen.kernels.tree import Blocks, reads_of, shape_of
 
 

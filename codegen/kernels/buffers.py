@@ -17,7 +17,7 @@ from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
 from maskdsl.schedule.kinds import linear
 
 if TYPE_CHECKING:
-    from maskdsl.codegen.kernels.evaluate import Tile
+    from maskdsl.codegen.kernels.tile import Tile
 
 CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|rows|part|out|after|shares|reach|reads)")
 """Names that generated text makes of others: positions of a chunk, strides and parts of a tensor."""

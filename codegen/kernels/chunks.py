@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.tile import Place, Tile
 from maskdsl.codegen.kernels.tiling import head_axis
 
 

@@ -3,96 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 import sympy
 
-from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
-from maskdsl.chunk.ops import Axes
 from maskdsl.chunk.program import Instruction, Program
 from maskdsl.codegen.kernels.buffers import Buffers
 from maskdsl.codegen.kernels.kernel import Kernel
-from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, dims_of, head_axis, tile_axes
+from maskdsl.codegen.kernels.memory import Memory
+from maskdsl.codegen.kernels.tile import Parts, Place, Tile
+from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, tile_axes
 from maskdsl.scalar.printers import to_triton
 from maskdsl.scalar.symbols import symbol
 from maskdsl.schedule.unsupported import SharedSum
 
-LANES = {"C": "c", "K": "k_", "V": "v_", "L": "l_"}
-"""The names of the entries of a tile along an axis."""
 
-Parts = frozenset[str]
-"""Over what a tile is only a part of a sum: "V" over programs for other columns of V, "H/r" over groups of heads."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A value in registers, of rank len(dims): the tile `name` times, where there are `rows`, a factor a row.
-
-    `name` is float32; for what was loaded in another dtype it is made on first use. `operand` is the name, without
-    `rows`, of the same in the dtype that it was loaded in, or in that of operands.
-    """
-
-    name: str
-    dims: Dims
-    parts: Parts = frozenset()
-    operand: str | None = None
-    rows: str | None = None
-
-    def among(self, dims: Dims) -> str:
-        """The tile as an operand beside others, in an expression whose result has `dims`."""
-        if len(self.dims) in (0, len(dims)):
-            return self.name
-        return f"{self.name}[:, None]" if self.dims[0] == dims[0] else f"{self.name}[None, :]"
-
-
-@dataclass
-class Place:
-    """Where values are made: a chunk, by the name of its number, and the tiles that exist there.
-
-    `beside` tells that the chunk may lie before the first one or after the last.
-    """
-
-    chunk: str
-    beside: bool = False
-    tiles: dict[str, Tile] = field(default_factory=dict)
-    scaled: dict[str, str] = field(default_factory=dict)
-    ready: bool = False
-    shifted: dict[int, Place] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> str:
-        """The positions of the chunk."""
-        return f"t_{self.chunk}"
-
-    @property
-    def inside(self) -> str:
-        """Which of them lie in the sequence."""
-        return f"in_{self.chunk}"
-
-
-class Evaluator:
+class Evaluator(Memory):
     """Writes the values that a kernel needs."""
 
     def __init__(
         self, program: Program, tiling: Tiling, buffers: Buffers, kernel: Kernel, available: Iterable[str]
     ) -> None:
-        self.program, self.tiling, self.buffers, self.kernel = program, tiling, buffers, kernel
-        self.types = program.types
+        super().__init__(program, tiling, buffers, kernel)
         self.maker = {r: i for i in program.instructions for r in i.results}
         self.available = frozenset(available)
         self.between: Callable[[Evaluator, Instruction, Place], None] | None = None
-        self.head = "h"
         self.sums_over_programs = self._shared_sums()
         self.precise = buffers.precise
         self.targets: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Tiles that are only ever added to a sum over heads: the name of the sum, and the values, from the summed one
         inwards, that scale the tile's rows on the way."""
-        self.own_lanes: set[str] = set()
-        """The axes whose entries are not the same throughout the kernel."""
-        self.own_parts = False
-        """Whether the programs of the kernel are divided like those that leave parts of sums."""
 
     def _shared_sums(self) -> frozenset[str]:
         """The values that a program may have only a part of: sums over V or over heads, and what follows from them."""
@@ -166,31 +107,17 @@ class Evaluator:
         if value not in place.tiles:
             loaded = isinstance(self.maker[value].op, ops.Load)
             if value in self.buffers.kept if loaded else value in self.available:
-                place.tiles[value] = self._stored(value, place)
+                place.tiles[value] = self.stored(value, place)
             else:
                 self._make(self.maker[value], place)
         return place.tiles[value]
-
-    def assign(self, value: str, text: str) -> str:
-        """A new name for an expression."""
-        name = self.kernel.fresh(self.buffers.name(value))
-        self.kernel.line(f"{name} = {text}")
-        return name
-
-    def dims(self, value: str) -> Dims:
-        """The axes of a value's tile."""
-        return dims_of(self.types[value])
-
-    def shape(self, dims: Dims) -> str:
-        """The shape of a tile, as text."""
-        return "(" + "".join(f"{self.tiling.extent(letter)}, " for _, letter in dims).rstrip(" ") + ")"
 
     def column(self, weights: str, place: Place, level: str) -> str:
         """The weights of one level, which are loaded alone where they are an input."""
         value = self._input(weights)
         if value is None:
             return f"tiles.level_column({self.value(weights, place).name}, {level})"
-        base, steps = self._token(value, place)
+        base, steps = self.token(value, place)
         # a level that is read exists: a call with fewer is refused
         return f"tl.load({base} + {steps[0]} + {level}, mask={place.inside}, other=0.0).to(tl.float32)"
 
@@ -208,166 +135,6 @@ class Evaluator:
         loaded = isinstance(maker.op, ops.Load) and len(maker.types[0]) == 4 and not at_chunk_level(maker.types[0])
         return maker.results[0] if loaded else None
 
-    def zeros(self, dims: Dims) -> str:
-        """A tile of zeros."""
-        return f"tl.zeros({self.shape(dims)}, tl.float32)" if dims else "0.0"
-
-    def dot(self, x: str, y: str, wide: bool = False) -> str:
-        """The product of two operands, of float32 where `wide`."""
-        if wide or self.tiling.operand == "tl.float32":
-            precision = self.tiling.precise if wide else self.tiling.precision
-            return f'tl.dot({x}, {y}, input_precision="{precision}")'
-        return f"tl.dot({x}, {y})"
-
-    # -- lanes and masks
-
-    def prepare(self, place: Place) -> None:
-        """Write the positions of a place, once."""
-        if place.ready:
-            return
-        place.ready = True
-        size, rows = self.tiling.chunk, place.rows
-        self.lane("C")
-        self.kernel.line(f"{rows} = {place.chunk} * {size} + c")
-        self.kernel.line(f"start_{place.chunk} = tl.cast({place.chunk}, tl.int64) * {size}")
-        bounds = [f"({rows} < {self.kernel.size('T')})"]
-        if place.beside:
-            bounds.insert(0, f"({rows} >= 0)")
-        if self.tiling.extent("C") != size:
-            bounds.append(f"(c < {size})")
-        self.kernel.line(f"{place.inside} = {' & '.join(bounds)}")
-
-    def lane(self, letter: str) -> str:
-        """The name of the entries of a tile along an axis, written at the top of the kernel."""
-        name = LANES[letter]
-        if name not in self.kernel.tops and letter not in self.own_lanes:
-            self.kernel.tops[name] = f"{name} = {self._entries(letter)}"
-        return name
-
-    def lane_here(self, letter: str) -> None:
-        """Write the entries of a tile along an axis at the place reached, where tiles follow each other in a loop."""
-        self.own_lanes.add(letter)
-        self.kernel.line(f"{LANES[letter]} = {self._entries(letter)}")
-
-    def _entries(self, letter: str) -> str:
-        extent = self.tiling.extent(letter)
-        text = f"tl.arange(0, {extent})"
-        if letter == "K" and self.tiling.key_parts > 1:
-            return f"kt * {extent} + {text}"
-        if letter == "V" and self.tiling.parts > 1:
-            return f"vt * {extent} + {text}"
-        return text
-
-    def mask(self, letter: str, place: Place) -> str | None:
-        """Which entries along an axis mean something, or None where all do."""
-        if letter == "C":
-            self.prepare(place)
-            return place.inside
-        if not self.tiling.ragged(letter):
-            return None
-        limit = self.kernel.size("L") if letter == "L" else str(self.tiling.size(letter))
-        return f"({self.lane(letter)} < {limit})"
-
-    def masks(self, dims: Dims, place: Place, letters: str = "CKVL") -> str | None:
-        """The mask of a tile, as text."""
-        found = []
-        for at, (_, letter) in enumerate(dims):
-            text = self.mask(letter, place) if letter in letters else None
-            if text:
-                found.append(text if len(dims) == 1 else f"{text}[:, None]" if at == 0 else f"{text}[None, :]")
-        return " & ".join(found) if found else None
-
-    def offsets(self, dims: Dims, steps: Mapping[int, str]) -> str:
-        """Offsets of a tile's entries; `steps` gives, for each axis, `entries * stride`."""
-        found = []
-        for at, _ in enumerate(dims):
-            text = steps[at]
-            found.append(text if len(dims) == 1 else f"({text})[:, None]" if at == 0 else f"({text})[None, :]")
-        return " + ".join(found)
-
-    def clean(self, name: str, text: str, dims: Dims, place: Place, dirty: str) -> str:
-        """An expression made zero along the axes `dirty` (letters) where it lies beyond the data."""
-        mask = self.masks(dims, place, dirty)
-        return self.assign(name, f"tl.where({mask}, {text}, 0.0)" if mask else text)
-
-    # -- loads
-
-    def head_of(self, axes: Axes) -> str:
-        """The head of a value, for the head at hand."""
-        ratio = ax.ratio(head_axis(axes))
-        return self.head if ratio == 1 else f"({self.head} // {ratio})"
-
-    def _load(self, load: ops.Load, value: str, place: Place) -> Tile:
-        name, axes, dims = self.buffers.name(value), self.types[value], dims_of(self.types[value])
-        kernel = self.kernel
-        pointer = kernel.pointer(name)
-        head = self.head_of(axes)
-        if len(axes) <= 2:
-            text = f"{pointer} + {head}" if len(axes) == 1 else f"{pointer} + {head} * {name}_h + {self.lane('K')}"
-            if len(axes) == 2:
-                kernel.parameter(f"{name}_h", f"{name}.stride(0)")
-            mask = self.masks(dims, place)
-            return Tile(
-                self.assign(
-                    f"{name}_in", f"tl.load({text}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"
-                ),
-                dims,
-            )
-        base, steps = self._token(value, place)
-        text = f"tl.load({base} + {self.offsets(dims, steps)}, mask={self.masks(dims, place)}, other=0.0)"
-        return Tile("", dims, operand=self.assign(f"{name}_in", text))
-
-    def _token(self, value: str, place: Place) -> tuple[str, dict[int, str]]:
-        """The address of the first entry of an input's tile, and the steps along its axes.
-
-        One offset in 64 bits leads to the tile, and 32 bits are enough inside it.
-        """
-        name, axes, kernel = self.buffers.name(value), self.types[value], self.kernel
-        pointer, head, varying = kernel.pointer(name), self.head_of(axes), axes[-1] not in ("K", "V")
-        kernel.parameter(f"{name}_b", f"{name}.stride(0)", varying=varying)
-        kernel.parameter(f"{name}_t", f"{name}.stride(1)", varying=varying)
-        steps = {0: f"c * {name}_t"}
-        if len(axes) == 4:
-            head = f"{head} * {kernel.parameter(f'{name}_h', f'{name}.stride(2)', varying=varying)}"
-            steps[1] = self.lane(axes[3])
-        self.prepare(place)
-        return f"{pointer} + (b * {name}_b + {head} + start_{place.chunk} * {name}_t)", steps
-
-    def _stored(self, value: str, place: Place) -> Tile:
-        """A value that an earlier kernel has left in memory."""
-        dims = self.dims(value)
-        where = self.buffers.base(self.kernel, value, place.chunk, self.head_of(self.types[value])) + self.inner(dims)
-        extra = ""
-        if place.beside:
-            # a mask of as many entries as the tile has rows
-            chunk = (
-                f"({place.chunk} + 0 * {self.lane(dims[0][1])}){'[:, None]' * (len(dims) == 2)}"
-                if dims
-                else place.chunk
-            )
-            extra = f", mask=({chunk} >= 0) & ({chunk} < {self.kernel.size('N')}), other=0.0"
-        buffer = self.buffers.kept[value]
-        if buffer.count == 1:
-            return Tile("", dims, operand=self.assign(value, f"tl.load({where}{extra})"))
-        step = self.buffers.part_step(self.kernel, buffer)
-        if self.own_parts:
-            # the program that left a part takes it up again
-            raw = self.assign(value, f"tl.load({where} + {self.buffers.part(buffer.parts)} * {step}{extra})")
-            return Tile("", dims, frozenset(buffer.parts), operand=raw)
-        name = self.assign(value, f"tl.load({where}{extra}).to(tl.float32)")
-        with self.kernel.block(f"for part in range(1, {buffer.count}):"):
-            self.kernel.line(f"{name} += tl.load({where} + part * {step}{extra})")
-        return Tile(name, dims)
-
-    def inner(self, dims: Dims) -> str:
-        """The offsets of a tile in memory that only kernels see."""
-        steps, stride = {}, 1
-        for at, (_, letter) in reversed(list(enumerate(dims))):
-            lane = self.lane(letter)
-            steps[at] = lane if stride == 1 else f"{lane} * {stride}"
-            stride *= self.tiling.held(letter)
-        return f" + {self.offsets(dims, steps)}" if dims else ""
-
     # -- operations
 
     def _make(self, instruction: Instruction, place: Place) -> None:
@@ -375,7 +142,7 @@ class Evaluator:
         result = instruction.results[0]
         match op:
             case ops.Load():
-                place.tiles[result] = self._load(op, result, place)
+                place.tiles[result] = self.load(op, result, place)
             case ops.Align() | ops.Repeat() | ops.Chunk() | ops.Unchunk() | ops.GroupSum() | ops.Cast():
                 source = self.tile(x[0], place)
                 parts = source.parts | ({f"H/{op.ratio}"} if isinstance(op, ops.GroupSum) else set())

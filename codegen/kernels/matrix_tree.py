@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place
+from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.matrix_walk import OPERATOR, STATE, MatrixBlocks
+from maskdsl.codegen.kernels.tile import Place
 from maskdsl.codegen.kernels.tree import Shape, choose_block, readers
 
 

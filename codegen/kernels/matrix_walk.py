@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place, Tile
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.tile import Place, Tile
 from maskdsl.codegen.kernels.tree import Shape, shape_of
 
 ROWS = ((0, "C"), (1, "K"))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.tile import Place
 
 
 def scores(emit: Evaluator, instruction: Instruction) -> None:

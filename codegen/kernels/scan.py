@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place
+from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.tile import Place
 from maskdsl.schedule.unsupported import SharedSum
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
-from maskdsl.codegen.kernels.evaluate import Evaluator, Place
+from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.tile import Place
 from maskdsl.mask.levels import Admissibility, level
 
 
