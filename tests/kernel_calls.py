@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from unittest import mock
 
 import torch
+from agreement import Outcome, outcome
+from torch import Tensor
 
 import maskdsl
-from maskdsl.codegen.kernels import module
+from maskdsl.codegen.kernels import scans
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.regimes import Regime
@@ -34,12 +37,17 @@ def failures(text: str, case: Case, chunk: int | None = None) -> list[Comparison
     ]
 
 
+def outcome_of(text: str, inputs: Mapping[str, Tensor]) -> Outcome:
+    """The output and the gradients of a call."""
+    return outcome(maskdsl.compile(text, "triton"), inputs)
+
+
 def failures_of_a_full_gpu(text: str, case: Case) -> list[Comparison]:
     """The same where every call has heads enough to fill a GPU."""
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.dict(os.environ, {"MASKDSL_CACHE": folder}),
-        mock.patch.object(module, "FULL", 0),
+        mock.patch.object(scans, "FULL", 0),
     ):
         return failures(text, case)
 

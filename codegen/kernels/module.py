@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import band, matrices, pairs, scan, tree
+from maskdsl.codegen.kernels import band, matrices, pairs, scans, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
@@ -19,7 +20,6 @@ from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.kinds import BETWEEN, takes_rank_one
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
-from maskdsl.schedule.unsupported import SharedSum
 
 FIRST = 2
 """Levels of a binary hierarchy that are joined where the states of chunks are made."""
@@ -38,9 +38,6 @@ share, and keys that heads share, are in the cache when the next one wants them.
 
 STRIPS = "strips"
 """The extent of chunks that are done so."""
-
-FULL = 256
-"""Programs that keep a GPU busy."""
 
 
 class Module:
@@ -79,7 +76,6 @@ class Module:
     def write(self) -> None:
         """Write all stages, then what the host adds up itself."""
         self.host.append(f"B, H, N = at.B, at.H, at.chunks({self.tiling.chunk})")
-        self.host.append(f"{STRIPS} = -(-N // min(N, {STRIP})) * min(N, {STRIP})")
         for stage in self.plan.stages:
             if stage.kind == "chunks":
                 before, self.host = self.host, []
@@ -92,11 +88,13 @@ class Module:
                 assert stage.instruction is not None
                 self._graph(stage, stage.instruction)
         self._totals()
+        if any(STRIPS in kernel.programs for kernel in self.kernels):
+            self.host.insert(1, f"{STRIPS} = -(-N // min(N, {STRIP})) * min(N, {STRIP})")
 
     def _only_scanned(self, stage: Stage) -> bool:
         """Whether a scan runs over all values of a kernel, which are little work, and nothing reads them before it."""
         later = self.plan.stages[self.plan.stages.index(stage) + 1 :]
-        scans = [n for n, each in enumerate(later) if self._scans(each)]
+        scans = [n for n, each in enumerate(later) if self.scans_over(each)]
         scanned = {x for n in scans for i in [later[n].instruction] if i for x in i.operands}
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
         loops = any(isinstance(self.maker[value].op, BETWEEN) for value in self._within(stage))
@@ -226,7 +224,7 @@ class Module:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
 
     @property
-    def _tiles(self) -> tuple[tuple[str, str], ...]:
+    def tiles(self) -> tuple[tuple[str, str], ...]:
         """The tiles of a state, in kernels that only add and scale."""
         return ("vt", str(self.fine.parts)), ("kt", str(self.fine.key_parts))
 
@@ -299,7 +297,7 @@ class Module:
 
     def _graph(self, stage: Stage, instruction: Instruction) -> None:
         writers: Mapping[type, Callable[[Stage, Instruction], None]] = {
-            ops.Scan: self._scan,
+            ops.Scan: functools.partial(scans.write, self),
             ops.Tree: self._tree,
             ops.WalkAdjoint: self._gather,
             ops.TreeAdjoint: self._descend,
@@ -316,79 +314,9 @@ class Module:
         hierarchy = isinstance(instruction.op, ops.Tree | ops.WalkAdjoint | ops.TreeAdjoint)
         return hierarchy and ops.matrices([self.types[x] for x in instruction.operands])
 
-    def _scan(self, stage: Stage, instruction: Instruction) -> None:
-        (result,) = instruction.results
-        if takes_rank_one(instruction):
-            self._scan_rank_one(stage, instruction)
-            return
-        fine = self.fine
-        kernel = self.new_kernel("scan", "States carried from chunk to chunk.", (*self._tiles, ("h", "H"), ("b", "B")))
-        kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
-        scan.carry(self.evaluator(kernel, stage, fine), instruction, made=False)
-        kernel.warps, kernel.stages = 4, 3
-        made = self._made_scan(stage, instruction)
-        lines = [*self.leaf, kernel.launch()]
-        self.leaf = []
-        if made is None:
-            self.host += lines
-        else:
-            # with a GPU full of heads each program makes what it carries; with few, all chunks are made at once
-            buffers = [line for line in lines if " = at." in line]
-            launches = [f"    {line}" for line in lines if line not in buffers]
-            tiles = made.programs.removeprefix("B * H * ")
-            self.host += [*buffers, f"if B * H * {tiles} >= {FULL}:", f"    {made.launch()}", "else:", *launches]
-        self.buffers.kept[result] = self.buffers.kept[instruction.operands[1]]
-
-    def _scan_rank_one(self, stage: Stage, instruction: Instruction) -> None:
-        own = dataclasses.replace(self.tiling, value=min(64, self.tiling.value), columns=self.tiling.held("V"), heads=1)
-        order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
-        kernel = self.new_kernel("scan", "States carried from chunk to chunk, through rank-one steps.", order)
-        kernel.programs = f"B * H * {own.parts}"
-        self.host.append(self.buffers.allocation(self.buffers.keep(instruction.results[0])))
-        scan.carry_rank_one(self.evaluator(kernel, stage, own), instruction)
-        kernel.warps, kernel.stages = 4, 2
-        self.host.append(kernel.launch())
-
-    def _made_scan(self, stage: Stage, instruction: Instruction) -> Kernel | None:
-        """The kernel of a scan that makes what it carries; None where others need that too, or it is no less work."""
-        if not self.leaf or sum(self._scans(each) for each in self.plan.stages) > 1:
-            return None
-        # keys that are computed are so once, each by the one program for its channels
-        channels, columns = (64, 64) if self._as_loaded(instruction.operands[1]) else (32, 128)
-        own = dataclasses.replace(
-            self.tiling,
-            channels=min(channels, self.tiling.extent("K")),
-            value=min(columns, self.tiling.value),
-            columns=self.tiling.held("V"),
-            heads=1,
-        )
-        order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
-        kernel = self.new_kernel("carried", "States made and carried from chunk to chunk.", order)
-        kernel.programs = f"B * H * {own.parts * own.key_parts}"
-        emit = self.evaluator(kernel, stage, own)
-        emit.available -= set(instruction.operands)
-        try:
-            scan.carry(emit, instruction, made=True)
-        except SharedSum:
-            # what chunks write, such as a normalised key, needs all channels or columns
-            self.kernels.remove(kernel)
-            return None
-        kernel.warps, kernel.stages = 4, 5
-        return kernel
-
-    def _as_loaded(self, writes: str) -> bool:
-        """Whether the keys of what chunks write, k' v, are an input but for factors of their rows."""
-        maker = self.maker[writes]
-        if not isinstance(maker.op, ops.Dot):
-            return True
-        emit = self.evaluator(Kernel("", ""), self.plan.stages[0])
-        maker = self.maker[maker.operands[0]]
-        while isinstance(maker.op, ops.Chunk | ops.Repeat) or emit.unscaled(maker):
-            maker = self.maker[emit.unscaled(maker) or maker.operands[0]]
-        return isinstance(maker.op, ops.Load)
-
     @staticmethod
-    def _scans(stage: Stage) -> bool:
+    def scans_over(stage: Stage) -> bool:
+        """Whether a stage is a scan of what kernels over chunks have left in memory."""
         scan = stage.instruction
         return scan is not None and isinstance(scan.op, ops.Scan) and not takes_rank_one(scan)
 
@@ -413,7 +341,7 @@ class Module:
         self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth(N, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
-        order = (*self._tiles, *order[1:])
+        order = (*self.tiles, *order[1:])
         lift = self.new_kernel("blocks", "Blocks of higher levels.", order)
         lift.parameter("high", "high", varying=True)
         lift.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
@@ -452,7 +380,7 @@ class Module:
         shares = self.beside(d_states, "shares", owed, parts=parts, count=math.prod(split.values()))
         self.host.append(self.buffers.allocation(shares))
         base = shape.base
-        order = (*self._tiles, ("h", "H"), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("b", "B"))
+        order = (*self.tiles, ("h", "H"), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("b", "B"))
         kernel = self.new_kernel("handed", "Gradients of blocks handed down to their children.", order)
         kernel.parameter("high", "high", varying=True)
         kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"

@@ -1,0 +1,98 @@
+"""The launches of a scan: states carried from chunk to chunk by programs for heads and columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels import scan
+from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.schedule.kinds import takes_rank_one
+from maskdsl.schedule.stages import Stage
+from maskdsl.schedule.unsupported import SharedSum
+
+if TYPE_CHECKING:
+    from maskdsl.codegen.kernels.module import Module
+
+FULL = 256
+"""Programs that keep a GPU busy."""
+
+
+def write(module: Module, stage: Stage, instruction: Instruction) -> None:
+    """Write the kernels of a scan and what launches them."""
+    (result,) = instruction.results
+    if takes_rank_one(instruction):
+        _rank_one(module, stage, instruction)
+        return
+    fine = module.fine
+    kernel = module.new_kernel("scan", "States carried from chunk to chunk.", (*module.tiles, ("h", "H"), ("b", "B")))
+    kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
+    scan.carry(module.evaluator(kernel, stage, fine), instruction, made=False)
+    kernel.warps, kernel.stages = 4, 3
+    made = _made(module, stage, instruction)
+    lines = [*module.leaf, kernel.launch()]
+    module.leaf = []
+    if made is None:
+        module.host += lines
+    else:
+        # with a GPU full of heads each program makes what it carries; with few, all chunks are made at once
+        buffers = [line for line in lines if " = at." in line]
+        launches = [f"    {line}" for line in lines if line not in buffers]
+        tiles = made.programs.removeprefix("B * H * ")
+        module.host += [*buffers, f"if B * H * {tiles} >= {FULL}:", f"    {made.launch()}", "else:", *launches]
+    module.buffers.kept[result] = module.buffers.kept[instruction.operands[1]]
+
+
+def _rank_one(module: Module, stage: Stage, instruction: Instruction) -> None:
+    own = dataclasses.replace(
+        module.tiling, value=min(64, module.tiling.value), columns=module.tiling.held("V"), heads=1
+    )
+    order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
+    kernel = module.new_kernel("scan", "States carried from chunk to chunk, through rank-one steps.", order)
+    kernel.programs = f"B * H * {own.parts}"
+    module.host.append(module.buffers.allocation(module.buffers.keep(instruction.results[0])))
+    scan.carry_rank_one(module.evaluator(kernel, stage, own), instruction)
+    kernel.warps, kernel.stages = 4, 2
+    module.host.append(kernel.launch())
+
+
+def _made(module: Module, stage: Stage, instruction: Instruction) -> Kernel | None:
+    """The kernel of a scan that makes what it carries; None where others need that too, or it is no less work."""
+    if not module.leaf or sum(module.scans_over(each) for each in module.plan.stages) > 1:
+        return None
+    # keys that are computed are so once, each by the one program for its channels
+    channels, columns = (64, 64) if _as_loaded(module, instruction.operands[1]) else (32, 128)
+    own = dataclasses.replace(
+        module.tiling,
+        channels=min(channels, module.tiling.extent("K")),
+        value=min(columns, module.tiling.value),
+        columns=module.tiling.held("V"),
+        heads=1,
+    )
+    order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
+    kernel = module.new_kernel("carried", "States made and carried from chunk to chunk.", order)
+    kernel.programs = f"B * H * {own.parts * own.key_parts}"
+    emit = module.evaluator(kernel, stage, own)
+    emit.available -= set(instruction.operands)
+    try:
+        scan.carry(emit, instruction, made=True)
+    except SharedSum:
+        # what chunks write, such as a normalised key, needs all channels or columns
+        module.kernels.remove(kernel)
+        return None
+    kernel.warps, kernel.stages = 4, 5
+    return kernel
+
+
+def _as_loaded(module: Module, writes: str) -> bool:
+    """Whether the keys of what chunks write, k' v, are an input but for factors of their rows."""
+    maker = module.maker[writes]
+    if not isinstance(maker.op, ops.Dot):
+        return True
+    emit = module.evaluator(Kernel("", ""), module.plan.stages[0])
+    maker = module.maker[maker.operands[0]]
+    while isinstance(maker.op, ops.Chunk | ops.Repeat) or emit.unscaled(maker):
+        maker = module.maker[emit.unscaled(maker) or maker.operands[0]]
+    return isinstance(maker.op, ops.Load)
