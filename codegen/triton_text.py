@@ -31,7 +31,7 @@ from maskdsl.codegen.tiles import walks
 
 
 def emit(spec: Spec, configuration: Configuration) -> str:
-    """The module; raises `Unsupported` where the spec has paths whose steps do not commute, or mixes chunk sizes.
+    """The module; raises `Unsupported` where there are no kernels for the paths of a spec, or it mixes chunk sizes.
 
     forward(at, inputs...) returns the output and the tensors STORED for the backward pass; backward(at, gradient of the
     output, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES.

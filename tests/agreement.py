@@ -64,12 +64,18 @@ def inputs_of(
     return random_inputs(attention.spec, shape, regime=regime, dtype=dtype)
 
 
-def outcome(run: Callable[..., Tensor], inputs: Mapping[str, Tensor]) -> Outcome:
-    """The output of `run(**inputs)` and the gradient of every input, for a cotangent that every run shares."""
+def outcome(
+    run: Callable[..., Tensor], inputs: Mapping[str, Tensor], narrowest: torch.dtype = torch.float64
+) -> Outcome:
+    """The output of `run(**inputs)` and the gradient of every input, for a cotangent that every run shares.
+
+    Runs of different precision see the same numbers where these are of the `narrowest`.
+    """
     leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
     output = run(**leaves)
     cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    gradients = torch.autograd.grad(output, list(leaves.values()), cotangent.to(output.dtype), allow_unused=True)
+    given = cotangent.to(narrowest).to(output.dtype)
+    gradients = torch.autograd.grad(output, list(leaves.values()), given, allow_unused=True)
     found = {"o": output.detach()}
     for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
         found[f"d{name}"] = torch.zeros_like(leaf) if gradient is None else gradient

@@ -27,8 +27,7 @@ def round_as_a_gpu() -> None:
         return result
 
     def dot(self: Any, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:
-        # float32 operands are those of TF32, unless three products make up for that
-        x, y = (_widened(each, cut="TF32x3" not in str(input_precision)) for each in (a, b))
+        x, y = (_widened(each, cut=input_precision.name == "TF32") for each in (a, b))
         return interpreter.TensorHandle(np.matmul(x, y) + d.data, d.dtype.scalar)
 
     exact, cast = builder.binary_op, builder.cast_impl
@@ -50,8 +49,10 @@ def round_as_a_gpu() -> None:
 
 
 def _widened(handle: Any, cut: bool) -> Array:
+    """A tile in float32, `cut` to the 10 bits that TF32 has after the first."""
     if handle.dtype.scalar == tl.bfloat16:
-        return (handle.data.astype(np.uint32) << 16).view(np.float32)
+        widened: Array = (handle.data.astype(np.uint32) << 16).view(np.float32)
+        return widened
     data: Array = handle.data.astype(np.float32)
     if cut and handle.dtype.scalar == tl.float32:
         data = (data.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -36,6 +36,11 @@ def dot(x, y, out, C: tl.constexpr, K: tl.constexpr, OPERAND: tl.constexpr, PREC
 
 
 @triton.jit
+def inverse(system, out, C: tl.constexpr, PRECISION: tl.constexpr):
+    _store(out, tiles.inverse(_load(system, C, C), PRECISION))
+
+
+@triton.jit
 def cumsum(x, out, C: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
     _store(out, tiles.cumsum(_load(x, C, K), REVERSE, EXCLUSIVE))
 

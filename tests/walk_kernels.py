@@ -57,6 +57,25 @@ def _places(blocks, slots, logs, count, SIZE: tl.constexpr, BASE: tl.constexpr, 
     tl.store(logs + i, walks.log_row(p, end, count))
 
 
+@triton.jit
+def _numbers(reads, out, BASE: tl.constexpr):
+    row = tl.program_id(0)
+    n = tl.load(reads + 3 * row)
+    p = tl.load(reads + 3 * row + 1)
+    end = tl.load(reads + 3 * row + 2)
+    number = end // walks.power(p, BASE) - 1
+    tl.store(out + 2 * row, walks.reads_before(n, BASE) + walks.read_number(n, p, number, BASE))
+    # the same block from the far end of the walk
+    tl.store(out + 2 * row + 1, walks.widest(n - end + walks.power(p, BASE), BASE))
+
+
+def numbers(reads: list[tuple[int, int, int]], base: int) -> list[tuple[int, int]]:
+    """The number of each read, given by chunk, level and end, and the widest level that fits where its block starts."""
+    out = torch.zeros(len(reads), 2, dtype=torch.int32)
+    _numbers[(len(reads),)](torch.tensor(reads, dtype=torch.int32), out, base)
+    return [(number, level) for number, level in out.tolist()]
+
+
 def walked(chunks: int, base: int, strong: bool) -> list[list[Read]]:
     """What each chunk reads, in order."""
     out = torch.zeros(chunks, chunks, 4, dtype=torch.int32)

@@ -390,7 +390,7 @@ class Evaluator(Memory):
         x = [self.value(operand, place) for operand in instruction.operands]
         names = [tile.name for tile in x]
         parts = frozenset[str]().union(*(tile.parts for tile in x))
-        wide = instruction.results[0] in self.precise and instruction.results[0] not in self.buffers.linear
+        wide = instruction.results[0] in self.precise
         tiling = self.tiling
         products = f'tl.float32, "{tiling.precise}"' if wide else f'{tiling.operand}, "{tiling.precision}"'
         match op:

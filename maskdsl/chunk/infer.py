@@ -155,6 +155,7 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
     match op:
         case ops.Scan():
             _require_operator(x[0], x[1])
+            _require(len(x) == 2 or not ops.matrices(x[:1]), "rank-one steps beside decays")
             for factor in x[2:]:
                 _require(factor[3:] == x[2][3:] and factor[-1] == x[1][-2], "two factors of the states' channels")
             return ((*ax.join(*(t[:3] for t in x)), *x[1][3:]),)

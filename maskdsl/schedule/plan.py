@@ -50,7 +50,7 @@ class Plan:
 
 
 def plan(spec: Spec, configuration: Configuration) -> Plan:
-    """Divide a spec; raises `Unsupported` where it has paths whose steps do not commute, or mixes chunk sizes."""
+    """Divide a spec; raises `Unsupported` where there are no kernels for its paths, or it mixes chunk sizes."""
     lowered = unshare(
         lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode))
     )
@@ -73,7 +73,7 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
 
 
 def value_columns(configuration: Configuration) -> int:
-    """How many columns of V a program holds: at most 128, and so few that a state is no larger than STATE bytes."""
+    """How many columns of V a program holds: at most 128, and so few that a state is no larger than STATE bytes, if so few make a tile."""
     bytes_each = 2 if configuration.mode == "bf16" else 4
     fit = STATE[configuration.device] // (bytes_each * max(configuration.width(configuration.K), 1))
     least = least_width(configuration.mode, configuration.device)

@@ -277,6 +277,32 @@ def test_a_matrix_of_one_channel_is_no_log() -> None:
     assert squeezed(result(ops.Scan(), numbers(2, 3, 5), H, types=MATRIX_AND_STATE)) == [0, 1, 13]
 
 
+def test_scan_of_a_rank_one_step() -> None:
+    """a' b takes (x, y) to (30 x + 40 y, 0)."""
+    a, b = chunks([[[10, 0]]] * 3), chunks([[[3, 4]]] * 3)
+    states = chunks([[[1], [10]], [[100], [1000]], [[0], [0]]])
+    number, diagonal = logs(1, 2, 1), chunks([[[1], [1]], [[2], [3]], [[1], [1]]]).log()
+    forward = result(ops.Scan(), number, states, a, b)
+    assert forward[0, 0].squeeze(-1).tolist() == [[0, 0], [1, 10], near([430 + 2 + 100, 20 + 1000])]
+    forward = result(ops.Scan(), diagonal, states, a, b)
+    assert forward[0, 0].squeeze(-1).tolist() == [[0, 0], [1, 10], near([430 + 2 + 100, 30 + 1000])]
+
+
+def test_scan_of_a_rank_one_step_exchanges_its_factors_on_the_way_back() -> None:
+    """b' a takes (x, y) to (30 x, 40 x)."""
+    a, b = chunks([[[10, 0]]] * 3), chunks([[[3, 4]]] * 3)
+    states = chunks([[[0], [0]], [[100], [1000]], [[1], [10]]])
+    back = result(ops.Scan(reverse=True), logs(1, 2, 1), states, a, b)
+    assert back[0, 0].squeeze(-1).tolist() == [near([30 + 2 + 100, 40 + 20 + 1000]), [1, 10], [0, 0]]
+
+
+def test_factors_of_several_rows_read_one_state() -> None:
+    """The rows of a and b are terms of a sum: a' b takes (x, y) to (y, 100 x)."""
+    a, b = chunks([[[1, 0], [0, 100]]] * 3), chunks([[[0, 1], [1, 0]]] * 3)
+    states = chunks([[[2], [3]], [[0], [0]], [[0], [0]]])
+    assert squeezed(result(ops.Scan(), logs(1, 1, 1), states, a, b)) == [[0, 0], [2, 3], [2 + 3, 3 + 200]]
+
+
 @pytest.mark.parametrize(
     ("base", "operator", "state"), [(2, 2 * 3, 3 * 1 + 10), (3, 2 * 3 * 5, 5 * (3 * 1 + 10) + 100)]
 )

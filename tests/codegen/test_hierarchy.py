@@ -102,6 +102,15 @@ def test_ranks_rise_along_a_walk_and_fit(walks: Walks, base: int, admissibility:
 
 
 @pytest.mark.parametrize("base", [2, 3, 5])
+def test_reads_are_numbered_without_gaps(pool: ProcessPoolExecutor, walks: Walks, base: int) -> None:
+    reads = [(n, r.p, r.end) for n, each in enumerate(walks[base, "weak"]) for r in each]
+    found = pool.submit(walk_kernels.numbers, reads, base).result()
+    assert found == [(number, p) for number, (_, p, _) in enumerate(reads)]
+    for chunks in range(CHUNKS + 1):
+        assert hierarchy.all_reads(chunks, base) == sum(n < chunks for n, _, _ in reads)
+
+
+@pytest.mark.parametrize("base", [2, 3, 5])
 @pytest.mark.parametrize("span", [1, 2, 3])
 def test_passes_make_every_block(base: int, span: int) -> None:
     assert hierarchy.depth(0, base) == 0

@@ -75,6 +75,36 @@ def test_dot(run: Run, operand: str, precision: str, tolerance: float) -> None:
     assert_near(found, (x.double() @ y.double()), tolerance)
 
 
+def system(kind: str, size: int) -> Tensor:
+    """A strictly lower triangular tile: what the steps I - 2 k k' of a chunk read of one another."""
+    match kind:
+        case "zero":
+            return torch.zeros(size, size)
+        case "random":
+            keys = noise(size, K) / K**0.5
+        case "last rows beyond the data":
+            keys = noise(size, K) / K**0.5
+            keys[size - 7 :] = 0
+        case _:
+            # reflections along nearly one direction
+            keys = torch.nn.functional.normalize(noise(1, K) + 0.1 * noise(size, K, seed=1), dim=1)
+    return -2 * (keys @ keys.mT).tril(-1)
+
+
+SYSTEMS = ["random", "correlated", "last rows beyond the data", "zero"]
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_inverse(run: Run, kind: str, size: int) -> None:
+    lower = system(kind, size)
+    (found,) = run("inverse", lower, shapes=[(size, size)], C=size, PRECISION="ieee")
+    (expected,) = meaning(ops.Inverse(), lower)
+    # an element is a sum of as many terms as lie between its row and its column, some larger than the sum
+    assert_near(found, expected, size * torch.finfo(torch.float32).eps)
+    assert torch.equal(found.triu(), torch.eye(size))
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_cumsum(run: Run, reverse: bool, exclusive: bool) -> None:
@@ -265,6 +295,8 @@ DECAY = {"C": 64, "K": 64, "ROW": 1, "COLUMN": 1, "DIAGONAL": 0}
 HIERARCHY = {"C": 64, "LP": 16, "BASE": 2}
 COMPILED: list[tuple[str, dict[str, object]]] = [
     ("dot", {"C": 64, "K": 64, "OPERAND": "bf16", "PRECISION": "ieee"}),
+    ("inverse", {"C": 64, "PRECISION": "ieee"}),
+    ("inverse", {"C": 64, "PRECISION": "bf16x3"}),
     ("cumsum", {"C": 64, "K": 128, "REVERSE": True, "EXCLUSIVE": True}),
     ("spans", {"C": 64, "ROW": 1, "COLUMN": 1, "WIDE": True}),
     ("spans_adjoint", {"C": 64, "ROW": 1, "COLUMN": 0, "WIDE": False}),

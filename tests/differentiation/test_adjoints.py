@@ -80,6 +80,12 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("select", ops.Select(2, "weak"), (LEVELS,)),
     ("select strong", ops.Select(2, "strong"), (LEVELS,)),
     *((f"scan of {kind}", ops.Scan(), (axes, STATES)) for kind, axes in OPERATORS.items()),
+    *(
+        (f"scan of {kind} and rank-one steps", ops.Scan(), (OPERATORS[kind], STATES, ROWS, ROWS))
+        for kind in ("number", "shared number", "diagonal")
+    ),
+    ("scan of shared rank-one steps", ops.Scan(), (OPERATORS["number"], STATES, SMALL, SMALL)),
+    ("scan of a shared left factor", ops.Scan(), (OPERATORS["diagonal"], STATES, SMALL, ROWS)),
     *((f"tree of {kind}", ops.Tree(2), (axes, STATES)) for kind, axes in OPERATORS.items()),
     *((f"band of {kind}", ops.Band(2, 4, 2, "weak"), (ROWS, axes, SMALL, VALUES)) for kind, axes in OPERATORS.items()),
     ("weighted band", ops.Band(1, None, 2, "strong"), (ROWS, OPERATORS["matrix"], ROWS, VALUES, LEVELS)),

@@ -36,8 +36,9 @@ def test_the_last_row_is_the_sum() -> None:
 
 
 def test_what_has_no_kernels_is_said_in_a_sentence() -> None:
-    assert schedule(library_spec("kda"), SMALL) == "'kda' has a path whose steps do not commute. PyTorch runs it."
-    assert explain(library_spec("kda")).endswith("'kda' has a path whose steps do not commute. PyTorch runs it.\n")
+    spec, sentence = masked("delta(k, 1) @ delta(q, 1)"), "'test' has several rank-one steps or decays a token."
+    assert schedule(spec, SMALL) == f"{sentence} PyTorch runs it."
+    assert explain(spec).endswith(f"{sentence} PyTorch runs it.\n")
 
 
 @pytest.mark.parametrize(

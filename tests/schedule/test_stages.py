@@ -21,8 +21,6 @@ from maskdsl.spec import Spec
 
 CONFIGURATION = Configuration((), 64, 64, 16, "bf16")
 
-COMMUTING = [n for n in library.names() if "delta(" not in library.read(n) and "rank1(" not in library.read(n)]
-
 
 def spec_of(*lines: str) -> Spec:
     text = "attention test:\n    q, k : key\n    v : value\n" + "".join(f"    {line}\n" for line in lines)
@@ -67,7 +65,7 @@ def assert_sound(stages: Stages) -> None:
     }
 
 
-@pytest.mark.parametrize("name", COMMUTING)
+@pytest.mark.parametrize("name", library.names())
 def test_definitions(name: str) -> None:
     divided = plan(library_spec(name), CONFIGURATION)
     assert_sound(divided.first)
@@ -131,9 +129,28 @@ def test_what_no_gradient_needs_is_not_made() -> None:
     assert {stage.kind for stage in second.stages} == {"chunks"}
 
 
-def test_rank_one_steps_are_unsupported() -> None:
-    with pytest.raises(Unsupported, match="'deltanet' has a path whose steps do not commute"):
-        plan(library_spec("deltanet"), CONFIGURATION)
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("delta(k, 1) @ delta(q, 1)", "'test' has several rank-one steps or decays a token"),
+        ("semiseparable(g) @ delta(k, 1) @ semiseparable(g)", "'test' has several rank-one steps or decays a token"),
+        ("delta(k, 1) * window(20)", "'test' has a window.* over steps that do not commute"),
+    ],
+)
+def test_paths_without_kernels(mask: str, message: str) -> None:
+    declared = ("g : channel <= 0",) if "g" in mask else ()
+    with pytest.raises(Unsupported, match=message):
+        plan(spec_of(*declared, f"return attend(q, k, v, {mask})"), CONFIGURATION)
+
+
+def test_a_scan_multiplies_by_the_factors_of_rank_one_steps() -> None:
+    """They wait in memory, as what is written to the states does, and no matrix is made of them."""
+    divided = plan(library_spec("kda"), CONFIGURATION)
+    for stages in (divided.first, divided.second):
+        types = stages.program.types
+        (scan,) = (s.instruction for s in stages.stages if s.instruction and isinstance(s.instruction.op, ops.Scan))
+        assert [types[x][3:] for x in scan.operands] == [("K", "1"), ("K", "V"), ("C64", "K"), ("C64", "K")]
+        assert not ops.matrices(types.values())
 
 
 def test_several_decays_a_position_are_supported_only_as_one() -> None:

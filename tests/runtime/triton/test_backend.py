@@ -14,7 +14,7 @@ from maskdsl.runtime.arguments import bind, result_dtype
 from maskdsl.runtime.sampling import Shape, random_inputs
 from maskdsl.runtime.triton import build
 from maskdsl.runtime.triton.build import configuration_of
-from maskdsl.schedule.configuration import Configuration, padded
+from maskdsl.schedule.configuration import Configuration, DeviceKind, Mode, least_width, padded
 from maskdsl.schedule.unsupported import Unsupported
 
 
@@ -59,6 +59,16 @@ def test_the_configuration_of_a_call() -> None:
 
 def test_padding() -> None:
     assert [padded(n) for n in (0, 1, 16, 17, 81, 128)] == [0, 16, 16, 32, 128, 128]
+
+
+@pytest.mark.parametrize("device", ["cuda", "hip", "interpreter"])
+@pytest.mark.parametrize("mode", ["bf16", "fp16", "fp32"])
+def test_tiles_along_keys_and_values(mode: Mode, device: DeviceKind) -> None:
+    """Matrix units of NVIDIA's GPUs read beyond narrower operands of bfloat16."""
+    least = 64 if (mode, device) == ("bf16", "cuda") else 16
+    configuration = Configuration((), 0, 0, 0, mode, None, device)
+    assert least_width(mode, device) == least
+    assert [configuration.width(n) for n in (0, 1, 16, 64, 65, 128)] == [0, least, least, 64, 128, 128]
 
 
 def test_a_compiled_spec_can_be_pickled() -> None:

@@ -19,6 +19,7 @@ from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.sampling import Shape
 from maskdsl.runtime.triton.offline import Kernels
 from maskdsl.runtime.triton.targets import TARGETS, Resources
+from maskdsl.schedule.chunking import reflects
 from maskdsl.schedule.configuration import Configuration, Mode
 from maskdsl.schedule.plan import plan
 from maskdsl.schedule.unsupported import Unsupported
@@ -26,13 +27,37 @@ from maskdsl.spec import Spec
 
 LENGTH = 4096
 
-EVERYWHERE = ("linear_attention", "log_linear_gla", "mamba2", "windowed_decay")
+EVERYWHERE = ("linear_attention", "log_linear_gated_deltanet", "log_linear_gla", "mamba2", "windowed_decay")
 
 SPILLS: dict[tuple[str, str], dict[str, int]] = {
+    ("deltanet", "B"): {
+        "backward_chunks": 256,
+        "backward_chunks_4": 928,
+        "backward_chunks_5": 544,
+        "forward_chunks_2": 352,
+    },
+    ("gated_deltanet", "B"): {
+        "backward_chunks": 320,
+        "backward_chunks_4": 1120,
+        "backward_chunks_5": 512,
+        "forward_chunks_2": 320,
+    },
     ("gla", "A"): {"backward_chunks_4": 192, "backward_chunks_5": 32, "backward_pairs": 96, "forward_chunks_2": 32},
-    ("gla", "B"): {"backward_chunks_4": 64, "backward_pairs": 96, "forward_chunks_2": 64},
+    ("gla", "B"): {"backward_chunks_4": 96, "backward_pairs": 96, "forward_chunks_2": 64},
     ("hgrn2", "A"): {"backward_chunks_4": 96, "backward_chunks_5": 32, "backward_pairs": 96, "forward_chunks_2": 32},
     ("hgrn2", "B"): {"backward_chunks_4": 96, "backward_chunks_5": 64, "backward_pairs": 96, "forward_chunks_2": 64},
+    ("kda", "B"): {
+        "backward_chunks_2": 512,
+        "backward_chunks_5": 32,
+        "backward_chunks_6": 128,
+        "backward_chunks_7": 736,
+        "backward_chunks_9": 224,
+        "backward_pairs": 128,
+        "backward_pairs_2": 192,
+        "forward_chunks_2": 128,
+        "forward_chunks_3": 32,
+        "forward_pairs": 32,
+    },
     ("linear_attention", "A"): {"backward_chunks_2": 64, "backward_chunks_3": 288},
     ("linear_attention", "B"): {"forward_chunks": 32},
     ("log_linear_attention", "A"): {
@@ -41,14 +66,23 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
         "backward_readers": 32,
         "forward_states": 32,
     },
-    ("log_linear_attention", "B"): {"backward_chunks": 64, "forward_chunks": 64},
+    ("log_linear_attention", "B"): {"backward_chunks": 96, "forward_chunks": 32},
+    ("log_linear_gated_deltanet", "B"): {
+        "backward_chunks": 288,
+        "backward_chunks_2": 64,
+        "backward_chunks_4": 32,
+        "backward_chunks_5": 1120,
+        "backward_chunks_6": 512,
+        "forward_chunks_2": 512,
+        "forward_chunks_3": 96,
+    },
     ("log_linear_gla", "A"): {
         "backward_chunks": 384,
         "backward_chunks_4": 160,
         "backward_chunks_5": 32,
         "backward_pairs": 96,
         "backward_readers": 320,
-        "forward_chunks": 96,
+        "forward_chunks": 64,
         "forward_states": 224,
     },
     ("log_linear_gla", "B"): {
@@ -56,26 +90,56 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
         "backward_chunks_4": 64,
         "backward_pairs": 96,
         "backward_readers": 320,
-        "forward_chunks": 192,
+        "forward_chunks": 160,
         "forward_states": 64,
+    },
+    ("log_linear_kda", "B"): {
+        "backward_chunks_10": 224,
+        "backward_chunks_2": 576,
+        "backward_chunks_3": 64,
+        "backward_chunks_6": 32,
+        "backward_chunks_7": 128,
+        "backward_chunks_8": 736,
+        "backward_pairs": 128,
+        "backward_pairs_2": 192,
+        "forward_chunks_2": 128,
+        "forward_chunks_3": 96,
+        "forward_chunks_4": 96,
+        "forward_pairs": 32,
     },
     ("log_linear_mamba2", "A"): {
         "backward_chunks": 64,
         "backward_chunks_2": 96,
         "backward_chunks_3": 32,
         "backward_readers": 32,
-        "forward_chunks_2": 64,
+        "forward_chunks_2": 32,
     },
     ("log_linear_mamba2", "B"): {
         "backward_chunks": 96,
         "backward_chunks_2": 160,
         "backward_readers": 32,
-        "forward_chunks_2": 160,
+        "forward_chunks_2": 128,
     },
     ("mamba2", "A"): {"backward_chunks_2": 160, "backward_chunks_3": 96},
     ("mamba2", "B"): {"backward_chunks_2": 64, "backward_chunks_3": 160, "forward_chunks_3": 32},
     ("retention", "A"): {"backward_chunks_2": 192, "backward_chunks_3": 32},
     ("retention", "B"): {"backward_chunks_2": 96, "backward_chunks_3": 64},
+    ("rwkv7", "B"): {
+        "backward_chunks_2": 480,
+        "backward_chunks_6": 224,
+        "backward_chunks_7": 480,
+        "backward_chunks_9": 352,
+        "backward_pairs": 192,
+        "backward_pairs_2": 192,
+        "backward_pairs_3": 192,
+        "backward_pairs_4": 224,
+        "forward_chunks_2": 128,
+        "forward_pairs": 32,
+        "forward_pairs_2": 32,
+        "forward_pairs_3": 32,
+        "forward_pairs_4": 32,
+        "forward_scan": 416,
+    },
     ("simple_gla", "A"): {"backward_chunks_2": 128},
     ("simple_gla", "B"): {"backward_chunks_2": 64},
     ("two_timescale", "A"): {"backward_chunks_2": 384, "backward_chunks_3": 192},
@@ -91,7 +155,8 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
 """Registers a thread that kernels may spill on sm_90, rounded up to a multiple of 32.
 
 In forward kernels it is mostly what a limit of 168 or 128 registers leaves over, set so that more programs run at a
-time. In backward kernels accumulators exceed the 255 registers that there are; capping or splitting those of log-linear
+time. The precise part of rank-one paths holds more tiles of float32 than there are registers in either direction; it
+has not been measured on a GPU yet. In backward kernels accumulators exceed the 255 registers that there are; capping or splitting those of log-linear
 Mamba-2 measured slower on an H200.
 """
 
@@ -108,6 +173,9 @@ def operations(name: str) -> frozenset[type[Operation]]:
 
 
 SUPPORTED = tuple(name for name in library.names() if operations(name))
+
+CASES = [(name, shape) for name in SUPPORTED for shape in ("B" if reflects(library_spec(name)) else "AB")]
+"""Rank-one paths take long to compile, so at one shape only."""
 
 
 def shape_of(spec: Spec, shape: str) -> Shape:
@@ -136,8 +204,7 @@ def test_the_definitions_for_all_targets_hold_every_operation() -> None:
     assert frozenset().union(*map(operations, EVERYWHERE)) == frozenset().union(*map(operations, SUPPORTED))
 
 
-@pytest.mark.parametrize("shape", ["A", "B"])
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize(("name", "shape"), CASES)
 def test_kernels_fit_and_spill_little(name: str, shape: str) -> None:
     for target in TARGETS if name in EVERYWHERE else ("sm_90",):
         used = compiled(name, shape, target)

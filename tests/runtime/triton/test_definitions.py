@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from maskdsl.runtime.verification import verify
 
 def test_definitions_verify_in_the_interpreter() -> None:
     with triton_process(interpret=True) as pool:
-        for name in ("mamba2", "log_linear_mamba2"):
+        for name in ("mamba2", "log_linear_mamba2", "gated_deltanet"):
             report = pool.submit(verify, library_spec(name), 2, backend="triton").result()
             assert report.passed, report.counterexample
             found = {check.of for check in report.checks if check.what == "compiled = recurrent, float32"}
@@ -35,7 +36,10 @@ def output_after_nan(name: str, gate: str) -> torch.Tensor:
     return Attention(spec, "triton")(**inputs)
 
 
-@pytest.mark.parametrize(("name", "gate"), [("mamba2", "dt"), ("log_linear_mamba2", "dt"), ("gla", "f")])
+@pytest.mark.parametrize(
+    ("name", "gate"),
+    [("mamba2", "dt"), ("log_linear_mamba2", "dt"), ("gla", "f"), ("gated_deltanet", "a"), ("kda", "f")],
+)
 def test_a_gate_that_is_no_number_is_no_result(name: str, gate: str) -> None:
     with triton_process(interpret=True) as pool:
         output = pool.submit(output_after_nan, name, gate).result()
@@ -59,10 +63,15 @@ def test_the_command_shows_kernels() -> None:
     assert "\ndef backward(at" not in result.stdout
 
 
-def test_the_command_says_what_has_no_kernels() -> None:
-    result = CliRunner().invoke(main, ["emit", "gated_deltanet", "--stage", "triton"])
+def test_the_command_says_what_has_no_kernels(tmp_path: Path) -> None:
+    spec = tmp_path / "two_steps.mask"
+    spec.write_text(
+        "attention two_steps:\n    q, k : key\n    v : value\n    return attend(q, k, v, delta(k, 1) @ delta(q, 1))\n",
+        encoding="utf-8",
+    )
+    result = CliRunner().invoke(main, ["emit", str(spec), "--stage", "triton"])
     assert result.exit_code == 1
-    assert "'gated_deltanet'" in result.stderr
+    assert "'two_steps' has several rank-one steps" in result.stderr
 
 
 def test_key_heads_divide_heads() -> None:
