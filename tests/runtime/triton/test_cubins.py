@@ -155,9 +155,9 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
 """Registers a thread that kernels may spill on sm_90, rounded up to a multiple of 32.
 
 In forward kernels it is mostly what a limit of 168 or 128 registers leaves over, set so that more programs run at a
-time. The precise part of rank-one paths holds more tiles of float32 than there are registers in either direction; it
-has not been measured on a GPU yet. In backward kernels accumulators exceed the 255 registers that there are; capping or splitting those of log-linear
-Mamba-2 measured slower on an H200.
+time. In backward kernels accumulators exceed the 255 registers that there are; capping or splitting those of log-linear
+Mamba-2 measured slower on an H200. The precise part of rank-one paths holds more tiles of float32 than there are
+registers in either direction; it has not been measured on a GPU.
 """
 
 
