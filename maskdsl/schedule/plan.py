@@ -73,7 +73,7 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
 
 
 def value_columns(configuration: Configuration) -> int:
-    """How many columns of V a program holds: at most 128, at least a tile, else as many as a state of STATE bytes has."""
+    """How many columns of V a program holds: as many as a state of STATE bytes has, at most 128, at least a tile."""
     bytes_each = 2 if configuration.mode == "bf16" else 4
     fit = STATE[configuration.device] // (bytes_each * max(configuration.width(configuration.K), 1))
     least = least_width(configuration.mode, configuration.device)
