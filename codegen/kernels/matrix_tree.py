@@ -21,7 +21,8 @@ def merge_operators(emit: Evaluator, instruction: Instruction, shape: Shape, aft
     """The operators of blocks of level p + 1, each made by one program, and of what lies behind each child."""
     blocks, line = MatrixBlocks(emit, shape, *instruction.results), emit.kernel.line
     _parent(emit, shape)
-    line(f"total = {_child(blocks, blocks.operator_at(blocks.operators, 'row'), '0')}.to(tl.float32)")
+    line(f"row = walks.slot(p, end, {shape.constants})")
+    line(f"total = tl.load({blocks.operator_at(blocks.operators, 'row')}).to(tl.float32)")
     with _siblings(emit, shape, f"range(1, {shape.base})"):
         line(f"tl.store({blocks.operator_at(after, 'row')}, total)")
         operator = blocks.load(blocks.operator_at(blocks.operators, "row"))
@@ -34,7 +35,8 @@ def merge_states(emit: Evaluator, instruction: Instruction, shape: Shape, after:
     """The states of blocks of level p + 1."""
     blocks, line = MatrixBlocks(emit, shape, *instruction.results), emit.kernel.line
     _parent(emit, shape)
-    line(f"block = {_child(blocks, blocks.state_at(blocks.states, 'row'), '0')}.to(tl.float32)")
+    line(f"row = walks.slot(p, end, {shape.constants})")
+    line(f"block = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
     with _siblings(emit, shape, f"range(1, {shape.base})"):
         behind, state = (blocks.operator_at(after, "row"), blocks.state_at(blocks.states, "row"))
         line(f"block += {emit.dot(blocks.load(behind), blocks.load(state))}")
@@ -122,11 +124,6 @@ def _parent(emit: Evaluator, shape: Shape) -> None:
     """`width` of the children and `end` of the block of level p + 1 that a program does."""
     emit.kernel.line(f"width = walks.power({emit.kernel.parameter('p', 'p', varying=True)}, {shape.base})")
     emit.kernel.line(f"end = (unit + 1) * width * {shape.base}")
-
-
-def _child(blocks: MatrixBlocks, address: str, sibling: str) -> str:
-    blocks.kernel.line(f"row = walks.slot(p, end - {sibling} * width, {blocks.shape.constants})")
-    return f"tl.load({address})"
 
 
 @contextmanager
