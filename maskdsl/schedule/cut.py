@@ -47,9 +47,7 @@ class Cut:
     ) -> set[str]:
         """What a stage that needs values loads of those of phases up to `before`, the rest being computed again.
 
-        That costs `serial` times as much as usual.
-
-        Where key channels are `split` among programs, none can compute what is made of all of them.
+        That costs `serial` times as much as usual. Where key channels are `split` among programs, none can compute what is made of all of them.
         """
         graph: nx.DiGraph = nx.DiGraph()
         graph.add_nodes_from(["source", "sink"])
@@ -75,7 +73,7 @@ class Cut:
         return {v for v in seen if (v, "in") in reachable and (v, "out") not in reachable}
 
     def joins_channels(self, value: str) -> bool:
-        """Whether a value is made of all key channels of another."""
+        """Whether a value is made of all key channels of another, or is or uses a matrix of channels."""
         made, used = self.types[value], [self.types[x] for x in self.maker[value].operands]
         return ("K" not in made and any("K" in axes for axes in used)) or ops.matrices([made, *used])
 
