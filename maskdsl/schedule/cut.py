@@ -47,7 +47,8 @@ class Cut:
     ) -> set[str]:
         """What a stage that needs values loads of those of phases up to `before`, the rest being computed again.
 
-        That costs `serial` times as much as usual. Where key channels are `split` among programs, none can compute what is made of all of them.
+        That costs `serial` times as much as usual. Where key channels are `split` among programs, none can compute what
+        is made of all of them.
         """
         graph: nx.DiGraph = nx.DiGraph()
         graph.add_nodes_from(["source", "sink"])
