@@ -75,7 +75,8 @@ class Buffers:
         entries = math.prod(self.tiling.held(letter) for letter in letters)
         # states, and pairs of positions, are operands of products in any case
         state = len(letters) == 2 and (value in self.linear or letters in (["K", "V"], ["K", "K"], ["C", "C"]))
-        state = (state and value not in self.precise) or value in self.narrow
+        # in the precise part of a path pairs are not rounded
+        state = (state and not (value in self.precise and letters == ["C", "C"])) or value in self.narrow
         ratio = ax.ratio(head_axis(self.types[value]))
         buffer = Buffer(self.name(value), ratio, entries, state, parts, rows, row, self.count(parts))
         self.kept[value] = buffer

@@ -39,7 +39,7 @@ class ChunksKernel:
         wanted = list(dict.fromkeys([*(o.value for o in self.outputs), *self.stored]))
         if heads == 1:
             kernel.line("h = h0")
-            for value in wanted:
+            for value in self._in_order(wanted) if emit.precise else wanted:
                 self._write(value)
             return
         needed = self._needed(wanted)
@@ -59,6 +59,26 @@ class ChunksKernel:
         for value in wanted:
             if self._of_group(value):
                 self._write(value)
+
+    def _in_order(self, wanted: list[str]) -> Iterable[str]:
+        """The values, each time one that takes the fewest products more: registers are free again soon."""
+        made: set[str] = set()
+        left = {value: self._behind(value) for value in wanted}
+        while left:
+            value = min(left, key=lambda each: len(left[each] - made))
+            made |= left.pop(value)
+            yield value
+
+    def _behind(self, value: str) -> set[str]:
+        """The products that the kernel works out for a value."""
+        emit = self.emit
+        pending, seen = [value], set()
+        while pending:
+            current = pending.pop()
+            if current not in seen:
+                seen.add(current)
+                pending.extend(x for x in emit.maker[current].operands if x not in emit.available)
+        return {x for x in seen if isinstance(emit.maker[x].op, ops.Dot)}
 
     def _loop(self, wanted: list[str], sums: list[str]) -> None:
         emit, kernel, heads = self.emit, self.emit.kernel, self.emit.tiling.heads

@@ -12,6 +12,7 @@ from maskdsl.chunk.program import Instruction, Program
 from maskdsl.codegen.kernels.buffers import Buffers
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.memory import Memory
+from maskdsl.codegen.kernels.precise import halves_products, precise_dot
 from maskdsl.codegen.kernels.tile import Parts, Place, Tile
 from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, tile_axes
 from maskdsl.scalar.printers import to_triton
@@ -361,6 +362,8 @@ class Evaluator(Memory):
         return Tile(self.assign(instruction.results[0], text), tuple(kept), parts)
 
     def _dot(self, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
+        if halves_products(self, instruction):
+            return precise_dot(self, op, instruction, place)
         result, (x, y) = instruction.results[0], instruction.operands
         left, right = self.tile(x, place), self.tile(y, place)
         contracted = left.dims[0 if op.transpose_x else 1][1]

@@ -151,7 +151,7 @@ class Memory:
             )
         base, steps = self.token(value, place)
         text = f"tl.load({base} + {self.offsets(dims, steps)}, mask={self.masks(dims, place)}, other=0.0)"
-        return Tile("", dims, operand=self.assign(f"{name}_in", text))
+        return Tile("", dims, operand=self.assign(f"{name}_in", text), given=True)
 
     def token(self, value: str, place: Place) -> tuple[str, dict[int, str]]:
         """The address of the first entry of an input's tile, and the steps along its axes.

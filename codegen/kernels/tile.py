@@ -15,7 +15,8 @@ class Tile:
     """A value in registers, of rank len(dims): the tile `name` times, where there are `rows`, a factor a row.
 
     `name` is float32; for what was loaded in another dtype it is made on first use. `operand` is the name, without
-    `rows`, of the same in the dtype that it was loaded in, or in that of operands.
+    `rows`, of the same in the dtype that it was loaded in, or in that of operands. `given` tells that this is an input
+    of the call, which nobody has rounded.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Tile:
     parts: Parts = frozenset()
     operand: str | None = None
     rows: str | None = None
+    given: bool = False
 
     def among(self, dims: Dims) -> str:
         """The tile as an operand beside others, in an expression whose result has `dims`."""

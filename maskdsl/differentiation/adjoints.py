@@ -19,12 +19,20 @@ class Adjoints:
 
     def __init__(self, build: Builder) -> None:
         self.build = build
+        self.systems = {i.results[0]: i.operands[0] for i in build.instructions if isinstance(i.op, ops.Inverse)}
+
+    def sources(self, instruction: Instruction) -> Sequence[str]:
+        """The values whose gradients an instruction has: its operands, but a system in the place of its inverse."""
+        x = instruction.operands
+        return (self.systems[x[0]], *x[1:]) if self._solves(instruction) else x
 
     def of(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
-        """The gradients of the operands, in order, from those of the results; None where there is none."""
+        """The gradients of the sources, in order, from those of the results; None where there is none."""
         build, x = self.build, instruction.operands
         dy = grads[0]
         match instruction.op:
+            case ops.Dot() if self._solves(instruction):
+                return self._solve(x, instruction.results[0], dy)
             case ops.Map(expr):
                 return [self._map(expr, instruction, dy, i) for i in range(len(x))]
             case ops.Dot(transpose_x, transpose_y):
@@ -110,6 +118,22 @@ class Adjoints:
             case ops.GroupSum(_, dim):
                 return self.build(ops.Repeat(dim), dy, name=f"d_{x}")
         return self.reduce(dy, before)
+
+    def _solves(self, instruction: Instruction) -> bool:
+        return instruction.op == ops.Dot() and instruction.operands[0] in self.systems
+
+    def _solve(self, operands: Sequence[str], solution: str, dy: str) -> Sequence[str | None]:
+        """Y = (I - L)^-1 X gives dX = (I - L)^-T dY and dL = dX Y', of which L has the part below the diagonal.
+
+        Source: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation"
+        (2008), section 2.3.1.
+        """
+        inverse, x = operands
+        system = self.systems[inverse]
+        dx = self.build(ops.Dot(True, False), inverse, dy, name=f"d_{x}")
+        full = self.build(ops.Dot(False, True), dx, solution, name=f"d_{system}_full")
+        d_system = self.build(ops.Tril(-1), full, name=f"d_{system}")
+        return [self.reduce(d_system, self.build.types[system]), self.reduce(dx, self.build.types[x])]
 
     def _inverse(self, system: str, inverse: str, dy: str) -> str:
         """X = (I - L)^-1 gives dL = X' dX X', of which L has the part below the diagonal."""

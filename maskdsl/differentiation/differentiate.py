@@ -34,7 +34,7 @@ def differentiate(program: Program) -> Program:
         if not active & set(instruction.results) or not any(pending[r] for r in instruction.results):
             continue
         grads = [_total(build, r, pending[r]) for r in instruction.results]
-        for operand, grad in zip(instruction.operands, adjoints.of(instruction, grads), strict=True):
+        for operand, grad in zip(adjoints.sources(instruction), adjoints.of(instruction, grads), strict=True):
             if grad is not None and operand in active:
                 pending[operand].append(grad)
     return build.program([*program.outputs, *reversed(gradients)])

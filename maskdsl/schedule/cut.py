@@ -9,8 +9,9 @@ import networkx as nx
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.schedule.cost import elements, flops
-from maskdsl.schedule.kinds import BETWEEN
+from maskdsl.schedule.kinds import BETWEEN, is_pairs
 from maskdsl.schedule.phases import Phases
+from maskdsl.schedule.rows import of_positions
 
 BANDWIDTH = 3e12
 """Bytes a second that streaming kernels reach."""
@@ -19,7 +20,7 @@ DOTS = 1e14
 """Floating-point operations a second of matrix products on small tiles, with all that goes on around them."""
 
 PRECISE = 2e13
-"""The same of operands in more precision, which take twice the registers."""
+"""The same of pairs of positions in a path, which are multiplied in more precision."""
 
 ELEMENTWISE = 2e12
 """The same outside matrix products."""
@@ -101,12 +102,13 @@ class Cut:
         ):
             return {}
         if isinstance(instruction.op, ops.Dot):
-            rate = PRECISE if value in self.precise else DOTS
+            pairs = all(is_pairs(self.types[x]) for x in instruction.operands)
+            rate = PRECISE if pairs and value in self.precise else DOTS
             time = flops(instruction, self.types, self.sizes) / rate
         elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
             time = OPERATIONS * pairs / ELEMENTWISE
-        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat):
+        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast) or self._scales(value):
             time = 0.0
         elif isinstance(instruction.op, ops.Map):
             # what varies along fewer axes than the result costs next to nothing
@@ -115,6 +117,15 @@ class Cut:
         else:
             time = flops(instruction, self.types, self.sizes) / ELEMENTWISE
         return {"capacity": 1 + round(1e12 * time)}
+
+    def _scales(self, value: str) -> bool:
+        """Whether a value is another one with its rows scaled: products take the factors where they cost least."""
+        maker = self.maker[value]
+        if not self.precise or not isinstance(maker.op, ops.Map):
+            return False
+        wide = [i for i, x in enumerate(maker.operands) if self._axes(x) == self._axes(value)]
+        factor = maker.op.expr.coeff(ops.argument(wide[0])) if len(wide) == 1 else 0
+        return bool(maker.op.expr == factor * ops.argument(wide[0])) if wide else False
 
     def _store(self, value: str, wanted: Mapping[int, list[str]]) -> dict[str, float]:
         """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel.
@@ -134,7 +145,9 @@ class Cut:
         return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
 
     def _kept(self, value: str) -> bool:
-        return not self.gradients or value in self.gradients or self.maker[value].op == ops.Cast(wide=False)
+        narrowed = self.maker[value].op == ops.Cast(wide=False)
+        norm = bool(self.precise) and of_positions(self.types[value])
+        return not self.gradients or value in self.gradients or value in self.precise or narrowed or norm
 
     def _axes(self, value: str) -> int:
         return sum(axis != "1" for axis in self.types[value])

@@ -27,9 +27,10 @@ class Phases:
         self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
         self.rows, self.again, self._feeding = self._slow_rows(), self._made_again(), self._needed_between()
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
+        self._layer = self._layers()
         self.handed: int | None = None
         """The phase after the tree of a hierarchy in the backward pass."""
-        self._entered = 0
+        self._entered = self._left = 0
         self.of = self._found()
         handed = [self.of[i.results[0]] for i in program.instructions if isinstance(i.op, ops.TreeAdjoint)]
         if handed:
@@ -39,6 +40,9 @@ class Phases:
         if entering:
             # at once, and after all that is done on states
             self._entered = max(entering)
+            self.of = self._found()
+            leaving = [self.of[i.results[0]] for i in program.instructions if self._leaves_pairs(i)]
+            self._left = max(leaving, default=0)
             self.of = self._found()
 
     def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
@@ -58,6 +62,9 @@ class Phases:
         wide = not of_positions(instruction.types[0])
         if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
             ready = max(ready, 1)
+        if self.rows and self.precise and any("K" in self.types[x] for x in instruction.operands):
+            # the first kernel reads no vectors
+            ready = max(ready, 1)
         if self.handed is not None and type(op) not in IN_MEMORY:
             ready += any(
                 known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands
@@ -66,7 +73,17 @@ class Phases:
                 ready = max(ready, self.handed)
         if self._enters_path(instruction):
             ready = max(ready + 1, self._entered)
-        return ready + isinstance(op, ops.BandAdjoint) + self._leaves_pairs(instruction)
+        if self._leaves_pairs(instruction):
+            ready = max(ready, self._left - 1)
+        return ready + isinstance(op, ops.BandAdjoint) + self.divides(instruction)
+
+    def divides(self, instruction: Instruction) -> bool:
+        """Whether the gradient inside a path waits in memory for an instruction: its products would fill no kernel.
+
+        After the first product that a gradient goes through on its way into a path, where it goes on through the
+        triangular system; and before the last ones.
+        """
+        return self._leaves_pairs(instruction) or self._second(instruction)
 
     def _found(self) -> dict[str, int]:
         phases: dict[str, int] = {}
@@ -104,8 +121,11 @@ class Phases:
         It waits in memory for all that uses it: that part is a kernel of its own.
         """
         narrow = {i.results[0] for i in self.program.instructions if i.op == ops.Cast(wide=False)}
-        tiles = {value for value in narrow - self.gradients if not of_positions(self.types[value])}
-        return frozenset(tiles if self.gradients else ())
+        worked: set[str] = set()
+        for instruction in self.program.instructions:
+            if isinstance(instruction.op, ops.Dot) or worked & set(instruction.operands):
+                worked |= set(instruction.results)
+        return frozenset((narrow & worked) - self.gradients if self.gradients else ())
 
     def _needed_between(self) -> frozenset[str]:
         """All that an operation between chunks needs."""
@@ -125,6 +145,20 @@ class Phases:
             return False
         pairs = any(x in self.gradients and is_pairs(self.types[x]) for x in instruction.operands)
         return pairs and not is_pairs(instruction.types[0])
+
+    def _layers(self) -> Mapping[str, int]:
+        """How many products of the precise part of a path lie on the longest way of a gradient to a value."""
+        layers: dict[str, int] = {}
+        for instruction in self.program.instructions:
+            layer = max((layers[x] for x in instruction.operands), default=0)
+            counts = isinstance(instruction.op, ops.Dot) and instruction.results[0] in self.precise & self.gradients
+            layers |= dict.fromkeys(instruction.results, layer + counts)
+        return layers
+
+    def _second(self, instruction: Instruction) -> bool:
+        """Whether an instruction is the second product on the way of a gradient through the precise part of a path."""
+        reached = max((self._layer[x] for x in instruction.operands), default=0)
+        return reached == 1 and self._layer[instruction.results[0]] == 2
 
     def _enters_path(self, instruction: Instruction) -> bool:
         """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.

@@ -13,6 +13,7 @@ from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
 from maskdsl.schedule.kinds import precise_values
+from maskdsl.schedule.narrowing import narrowed
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
 from maskdsl.schedule.storage import reading
@@ -54,7 +55,7 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     lowered = unshare(
         lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode))
     )
-    joint, forward = hoist(differentiate(lowered)), hoist(lowered)
+    joint, forward = narrowed(hoist(differentiate(lowered))), narrowed(hoist(lowered))
     sizes = _typical(configuration)
     first = stages(forward, sizes)
     left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]

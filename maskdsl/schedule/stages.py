@@ -30,6 +30,7 @@ from maskdsl.schedule.kinds import (
     takes_matrices,
     takes_rank_one,
 )
+from maskdsl.schedule.partial_sums import by_phase
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import is_slow
 from maskdsl.schedule.unsupported import Unsupported
@@ -111,16 +112,18 @@ class _Division:
     def __init__(
         self, program: Program, sizes: Mapping[str, int], gradients: frozenset[str], precise: frozenset[str]
     ) -> None:
-        self.program, self.sizes, self.types = program, sizes, program.types
-        self.size = common_size(program)
-        self.phases = Phases(program, gradients, precise)
+        divided = by_phase(program, Phases(program, gradients, precise).of, precise & gradients)
+        added = frozenset(divided.types) - frozenset(program.types)
+        self.program, self.sizes, self.types = divided, sizes, divided.types
+        self.size = common_size(divided)
+        self.phases = Phases(divided, gradients | added, precise | added)
         self.maker, self.totals = self.phases.maker, self.phases.totals
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
-        self.channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
+        self.channelwise = any(isinstance(i.op, PAIRS) for i in divided.instructions)
         self.memory = {
-            i.results[n] for i in program.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
+            i.results[n] for i in divided.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
         }
-        self.cut = Cut(program, sizes, self.phases, self.memory, self.loads)
+        self.cut = Cut(self.program, sizes, self.phases, self.memory, self.loads)
 
     def result(self) -> Stages:
         wanted: dict[int, list[str]] = {}
@@ -139,6 +142,8 @@ class _Division:
             wanted.setdefault(self.phases.phase_of(instruction), [])
         for value in self.phases.again:
             wanted.setdefault(self.phases.of[value], [])
+        for instruction in filter(self.phases.divides, self.program.instructions):
+            wanted.setdefault(self.phases.of[instruction.results[0]] - 1, [])
         graph = [i for i in self.program.instructions if type(i.op) in IN_MEMORY and self._wanted(i)]
         for value in (v for i in graph if isinstance(i.op, PAIRS) for v in self._left(i)):
             wanted.setdefault(self.phases.of[value], [])

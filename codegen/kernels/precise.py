@@ -1,0 +1,81 @@
+"""Products in the part of a path that is worked out in more than the precision of the call.
+
+Where triangular systems of nearly parallel keys are solved, what is added up cancels. Products of pairs of positions
+with each other lose most there, and cost least: they are computed in float32, as three products of halves, or as two if
+half precision holds one of them exactly. So it does an input, whose product with pairs takes two, and with an input one.
+Factors of rows stay outside, where they are not rounded. What is left is vectors that were worked out, and rounding
+those costs no more than rounding what a path leaves in memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels.tile import Place, Tile
+
+if TYPE_CHECKING:
+    from maskdsl.codegen.kernels.evaluate import Evaluator
+
+
+def halves_products(emit: Evaluator, instruction: Instruction) -> bool:
+    """Whether a product is one of those that take operands in half precision."""
+    if instruction.results[0] not in emit.precise or emit.tiling.mode != "bf16":
+        return False
+    return any(not _is_pairs(emit, x) or _rounded(emit, x) for x in instruction.operands)
+
+
+def precise_dot(emit: Evaluator, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
+    """The tile of such a product."""
+    x, y = instruction.operands
+    left, right = emit.tile(x, place), emit.tile(y, place)
+    # factors along the axis that is summed over go into the pairs, the others into the result
+    summed = [tile.rows for tile, inner in ((left, op.transpose_x), (right, not op.transpose_y)) if inner and tile.rows]
+    factor = emit.assign("factor", " * ".join(summed)) if len(summed) > 1 else "".join(summed)
+    takes = x if _is_pairs(emit, x) else y
+    at_rows = op.transpose_x if takes == x else not op.transpose_y
+    scaled = f" * {factor}{'[:, None]' if at_rows else '[None, :]'}" if factor else ""
+
+    texts = [
+        _operand(emit, x, place, scaled if x == takes else "", right.given or _rounded(emit, y)),
+        _operand(emit, y, place, scaled if y == takes else "", left.given or _rounded(emit, x)),
+    ]
+    first = [f"tl.trans({each})" if op.transpose_x else each for each in texts[0]]
+    second = [f"tl.trans({each})" if op.transpose_y else each for each in texts[1]]
+    text = ""
+    for one in first:
+        for other in second:
+            text = f"tl.dot({one}, {other}{', ' + text if text else ''})"
+    if op.transpose_y and right.rows:
+        text += f" * {right.rows}[None, :]"
+    rows = None if op.transpose_x else left.rows
+    parts = left.parts | right.parts
+    return Tile(emit.assign(instruction.results[0], text), emit.dims(instruction.results[0]), parts, rows=rows)
+
+
+def _operand(emit: Evaluator, value: str, place: Place, scaled: str, exact: bool) -> list[str]:
+    """A value without its rows in half precision: in two halves, the smaller first, beside an `exact` other operand."""
+    if not _is_pairs(emit, value) or (_rounded(emit, value) and not scaled) or not (exact or scaled):
+        return [emit.plain(value, place)]
+    key = f"{value} in halves{scaled}{exact}"
+    if key not in place.scaled:
+        name = emit.bare(value, place).name
+        whole = emit.assign(f"{value}_scaled", f"{name}{scaled}") if scaled else name
+        high = emit.assign(f"{value}_high", f"{whole}.to({emit.tiling.operand})")
+        rest = f"({whole} - {high}.to(tl.float32)).to({emit.tiling.operand})"
+        place.scaled[key] = f"{emit.assign(f'{value}_low', rest)} {high}" if exact else high
+    return place.scaled[key].split()
+
+
+def _is_pairs(emit: Evaluator, value: str) -> bool:
+    return [letter for _, letter in emit.dims(value)] == ["C", "C"]
+
+
+def _rounded(emit: Evaluator, value: str) -> bool:
+    """Whether a value is pairs that an earlier kernel has left in half precision."""
+    current = value
+    while isinstance(emit.maker[current].op, ops.Cast) and current not in emit.available:
+        (current,) = emit.maker[current].operands
+    left = current in emit.available or isinstance(emit.maker[current].op, ops.Load)
+    return _is_pairs(emit, value) and left and current in emit.buffers.kept and emit.buffers.kept[current].state
