@@ -55,10 +55,15 @@ class Evaluator(Memory):
     def value(self, value: str, place: Place) -> Tile:
         """The tile of a value at a place, its factors multiplied in."""
         tile = self.bare(value, place)
-        if tile.rows:
-            name = self.assign(value, f"{tile.name} * {tile.rows}[:, None]")
-            tile = place.tiles[value] = dataclasses.replace(tile, name=name, operand=None, rows=None)
-        return tile
+        if not tile.rows:
+            return tile
+        key = f"{value} whole"
+        if key not in place.scaled:
+            place.scaled[key] = self.assign(value, f"{tile.name} * {tile.rows}[:, None]")
+        whole = dataclasses.replace(tile, name=place.scaled[key], operand=None, rows=None, given=False)
+        if not (self.precise and tile.given):  # which products take as it is
+            place.tiles[value] = whole
+        return whole
 
     def bare(self, value: str, place: Place) -> Tile:
         """The tile of a value at a place, in float32 and beside its `rows`."""

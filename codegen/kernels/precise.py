@@ -2,8 +2,8 @@
 
 Where triangular systems of nearly parallel keys are solved, what is added up cancels. Products of pairs of positions
 with each other lose most there, and cost least: they are computed in float32, as three products of halves, or as two if
-half precision holds one of them exactly. So it does an input, whose product with pairs takes two, and with an input one.
-Factors of rows stay outside, where they are not rounded. What is left is vectors that were worked out, and rounding
+half precision holds one of them exactly. So it does an input, whose product with pairs takes two, and with another input
+one. Factors of rows stay outside, where they are not rounded. What is left is vectors that were worked out, and rounding
 those costs no more than rounding what a path leaves in memory.
 """
 
