@@ -403,7 +403,8 @@ class Evaluator(Memory):
         products = f'tl.float32, "{tiling.precise}"' if wide else f'{tiling.operand}, "{tiling.precision}"'
         match op:
             case ops.Inverse():
-                text = f'tiles.inverse({names[0]}, "{tiling.precise}")'
+                # ten bits of the inverse of a well-behaved system cost less than rounding its vectors
+                text = f'tiles.inverse({names[0]}, "{tiling.precision}")'
             case ops.Select(base, admissibility):
                 text = f"tiles.select({names[0]}, {base}, {admissibility == 'strong'})"
             case ops.SelectAdjoint(base, admissibility):

@@ -1,14 +1,15 @@
 """Products in the part of a path that is worked out in more than the precision of the call.
 
 Where triangular systems of nearly parallel keys are solved, what is added up cancels. Products of pairs of positions
-with each other lose most there, and cost least: they are computed in float32, as three products of halves, or as two if
-half precision holds one of them exactly. So it does an input, whose product with pairs takes two, and with another input
-one. Factors of rows stay outside, where they are not rounded. What is left is vectors that were worked out, and rounding
-those costs no more than rounding what a path leaves in memory.
+with each other lose most there, and cost least: they are computed as three products of halves, or as two if half
+precision holds one of them exactly. It does so with an input: its product with pairs takes two, with another input one.
+Vectors worked out here take two beside vectors that an earlier kernel has rounded. Factors of rows stay outside, where
+they are not rounded. Rounding the rest costs no more than rounding what a path leaves in memory.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from maskdsl.chunk import ops
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 
 def halves_products(emit: Evaluator, instruction: Instruction) -> bool:
-    """Whether a product is one of those that take operands in half precision."""
-    if instruction.results[0] not in emit.precise or emit.tiling.mode != "bf16":
-        return False
-    return any(not _is_pairs(emit, x) or _rounded(emit, x) for x in instruction.operands)
+    """Whether a product is one of those whose operands are taken in halves."""
+    return instruction.results[0] in emit.precise and emit.tiling.mode == "bf16"
 
 
 def precise_dot(emit: Evaluator, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
@@ -38,14 +37,15 @@ def precise_dot(emit: Evaluator, op: ops.Dot, instruction: Instruction, place: P
     scaled = f" * {factor}{'[:, None]' if at_rows else '[None, :]'}" if factor else ""
 
     texts = [
-        _operand(emit, x, place, scaled if x == takes else "", right.given or _rounded(emit, y)),
-        _operand(emit, y, place, scaled if y == takes else "", left.given or _rounded(emit, x)),
+        _operand(emit, x, place, scaled if x == takes else "", _halves(emit, x, y, right)),
+        _operand(emit, y, place, scaled if y == takes else "", _halves(emit, y, x, left)),
     ]
     first = [f"tl.trans({each})" if op.transpose_x else each for each in texts[0]]
     second = [f"tl.trans({each})" if op.transpose_y else each for each in texts[1]]
     text = ""
-    for one in first:
-        for other in second:
+    for one, other in itertools.product(first, second):
+        # two smaller halves make less than what float32 rounds off
+        if one == first[-1] or other == second[-1]:
             text = f"tl.dot({one}, {other}{', ' + text if text else ''})"
     if op.transpose_y and right.rows:
         text += f" * {right.rows}[None, :]"
@@ -54,17 +54,26 @@ def precise_dot(emit: Evaluator, op: ops.Dot, instruction: Instruction, place: P
     return Tile(emit.assign(instruction.results[0], text), emit.dims(instruction.results[0]), parts, rows=rows)
 
 
-def _operand(emit: Evaluator, value: str, place: Place, scaled: str, exact: bool) -> list[str]:
-    """A value without its rows in half precision: in two halves, the smaller first, beside an `exact` other operand."""
-    if not _is_pairs(emit, value) or (_rounded(emit, value) and not scaled) or not (exact or scaled):
+def _halves(emit: Evaluator, value: str, other: str, beside: Tile) -> bool:
+    """Whether a value is taken in two halves, which pays beside an operand that half precision holds exactly."""
+    if _rounded(emit, value):
+        return False
+    if _is_pairs(emit, value):
+        return beside.given or _is_pairs(emit, other)
+    return not _is_pairs(emit, other) and _rounded(emit, other)
+
+
+def _operand(emit: Evaluator, value: str, place: Place, scaled: str, halves: bool) -> list[str]:
+    """A value without its rows in half precision, the smaller half first where it is taken in two."""
+    if emit.tile(value, place).given or not (halves or scaled):
         return [emit.plain(value, place)]
-    key = f"{value} in halves{scaled}{exact}"
+    key = f"{value} in halves{scaled}{halves}"
     if key not in place.scaled:
         name = emit.bare(value, place).name
         whole = emit.assign(f"{value}_scaled", f"{name}{scaled}") if scaled else name
         high = emit.assign(f"{value}_high", f"{whole}.to({emit.tiling.operand})")
         rest = f"({whole} - {high}.to(tl.float32)).to({emit.tiling.operand})"
-        place.scaled[key] = f"{emit.assign(f'{value}_low', rest)} {high}" if exact else high
+        place.scaled[key] = f"{emit.assign(f'{value}_low', rest)} {high}" if halves else high
     return place.scaled[key].split()
 
 
@@ -73,9 +82,9 @@ def _is_pairs(emit: Evaluator, value: str) -> bool:
 
 
 def _rounded(emit: Evaluator, value: str) -> bool:
-    """Whether a value is pairs that an earlier kernel has left in half precision."""
+    """Whether a value is one that an earlier kernel has left in half precision."""
     current = value
     while isinstance(emit.maker[current].op, ops.Cast) and current not in emit.available:
         (current,) = emit.maker[current].operands
     left = current in emit.available or isinstance(emit.maker[current].op, ops.Load)
-    return _is_pairs(emit, value) and left and current in emit.buffers.kept and emit.buffers.kept[current].state
+    return left and current in emit.buffers.kept and emit.buffers.kept[current].state

@@ -5,6 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+BLOCK = tl.constexpr(16)
+"""The rows of the diagonal blocks that are inverted side by side: the least that a matrix product takes."""
+
 
 @triton.jit
 def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
@@ -14,16 +17,36 @@ def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     that of both, whose part below the diagonal is Y L' X.
     """
     SIZE: tl.constexpr = system.shape[0]
-    rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    COUNT: tl.constexpr = SIZE // BLOCK
+    block = tl.arange(0, COUNT)
+    diagonal = block[:, None, None, None] == block[None, None, :, None]
+    inside = tl.sum(tl.where(diagonal, tl.reshape(system, (COUNT, BLOCK, COUNT, BLOCK)), 0.0), 2)
+    row, column = tl.arange(0, BLOCK)[None, :, None], tl.arange(0, BLOCK)[None, None, :]
     # blocks of two rows: the product with neighbours of one row is L itself
-    found = tl.where(rows == columns, 1.0, tl.where((rows ^ columns) == 1, system, 0.0))
-    half = 2
-    while half < SIZE:
-        between = ((rows ^ columns) & -half) == half
-        found += tl.where(
-            between & (rows > columns),
-            tl.dot(found, tl.dot(system, found, input_precision=PRECISION), input_precision=PRECISION),
-            0.0,
-        )
-        half *= 2
+    small = tl.where(row == column, 1.0, tl.where((row ^ column) == 1, inside, 0.0))
+    for power in tl.static_range(1, 4):
+        small = doubled(small, inside, row, column, 1 << power, PRECISION)
+    found = tl.reshape(tl.where(diagonal, small[:, :, None, :], 0.0), (SIZE, SIZE))
+    row, column = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
+    if COUNT > 1:
+        found = doubled(found, system, row, column, BLOCK, PRECISION)
+    if COUNT > 2:
+        found = doubled(found, system, row, column, 2 * BLOCK, PRECISION)
+    if COUNT > 4:
+        found = doubled(found, system, row, column, 4 * BLOCK, PRECISION)
     return found
+
+
+@triton.jit
+def doubled(
+    found: tl.tensor,
+    system: tl.tensor,
+    row: tl.tensor,
+    column: tl.tensor,
+    half: tl.constexpr,
+    PRECISION: tl.constexpr,
+) -> tl.tensor:
+    """The inverses of blocks of 2 * half rows from those of `half` rows."""
+    between = (((row ^ column) & -half) == half) & (row > column)
+    beside = tl.dot(system, found, input_precision=PRECISION)
+    return found + tl.where(between, tl.dot(found, beside, input_precision=PRECISION), 0.0)

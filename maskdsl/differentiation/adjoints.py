@@ -23,20 +23,22 @@ class Adjoints:
 
     def sources(self, instruction: Instruction) -> Sequence[str]:
         """The values whose gradients an instruction has: its operands, but a system in the place of its inverse."""
-        x = instruction.operands
-        return (self.systems[x[0]], *x[1:]) if self._solves(instruction) else x
+        if not self._solves(instruction):
+            return instruction.operands
+        return [self.systems.get(x, x) for x in instruction.operands]
 
     def of(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
         """The gradients of the sources, in order, from those of the results; None where there is none."""
         build, x = self.build, instruction.operands
         dy = grads[0]
         match instruction.op:
-            case ops.Dot() if self._solves(instruction):
-                return self._solve(x, instruction.results[0], dy)
             case ops.Map(expr):
                 return [self._map(expr, instruction, dy, i) for i in range(len(x))]
-            case ops.Dot(transpose_x, transpose_y):
-                return self._dot(transpose_x, transpose_y, x, dy)
+            case ops.Dot() if self._solves(instruction):
+                return self._solve(instruction.op, x, instruction.results[0], dy)
+            case ops.Dot():
+                dx, dz = self._of_left(instruction.op, x, dy), self._of_right(instruction.op, x, dy)
+                return [self.reduce(dx, build.types[x[0]]), self.reduce(dz, build.types[x[1]])]
             case ops.Align():
                 return [build(ops.Align(build.types[x[0]]), dy, name=f"d_{x[0]}")]
             case ops.Expand() | ops.GroupSum() | ops.Repeat() | ops.Sum():
@@ -94,19 +96,17 @@ class Adjoints:
         grad = dy if slope == 1 else self.build(ops.Map(term), dy, *(x[i] for i in used), name=f"d_{x[index]}")
         return self.reduce(grad, self.build.types[x[index]])
 
-    def _dot(self, tx: bool, ty: bool, operands: Sequence[str], dy: str) -> Sequence[str | None]:
-        build, (x, y) = self.build, operands
-        dx = (
-            build(ops.Dot(ty, True), y, dy, name=f"d_{x}")
-            if tx
-            else build(ops.Dot(False, not ty), dy, y, name=f"d_{x}")
-        )
-        dz = (
-            build(ops.Dot(True, tx), dy, x, name=f"d_{y}")
-            if ty
-            else build(ops.Dot(not tx, False), x, dy, name=f"d_{y}")
-        )
-        return [self.reduce(dx, build.types[x]), self.reduce(dz, build.types[y])]
+    def _of_left(self, op: ops.Dot, operands: Sequence[str], dy: str) -> str:
+        x, y = operands
+        if op.transpose_x:
+            return self.build(ops.Dot(op.transpose_y, True), y, dy, name=f"d_{x}")
+        return self.build(ops.Dot(False, not op.transpose_y), dy, y, name=f"d_{x}")
+
+    def _of_right(self, op: ops.Dot, operands: Sequence[str], dy: str) -> str:
+        x, y = operands
+        if op.transpose_y:
+            return self.build(ops.Dot(True, op.transpose_x), dy, x, name=f"d_{y}")
+        return self.build(ops.Dot(not op.transpose_x, False), x, dy, name=f"d_{y}")
 
     def _broadcast(self, op: ops.Operation, x: str, dy: str) -> str:
         before = self.build.types[x]
@@ -120,20 +120,28 @@ class Adjoints:
         return self.reduce(dy, before)
 
     def _solves(self, instruction: Instruction) -> bool:
-        return instruction.op == ops.Dot() and instruction.operands[0] in self.systems
+        """Whether an instruction is a product with the inverse of a system whose solution has a gradient of its own."""
+        x = instruction.operands
+        if instruction.op == ops.Dot() and x[1] in self.systems:
+            return x[0] not in self.systems
+        return instruction.op in (ops.Dot(), ops.Dot(True, False)) and x[0] in self.systems
 
-    def _solve(self, operands: Sequence[str], solution: str, dy: str) -> Sequence[str | None]:
-        """Y = (I - L)^-1 X gives dX = (I - L)^-T dY and dL = dX Y', of which L has the part below the diagonal.
+    def _solve(self, op: ops.Dot, operands: Sequence[str], y: str, dy: str) -> Sequence[str | None]:
+        """A product with Z = (I - L)^-1: the gradient of the other factor, and of L the part below the diagonal.
 
-        Source: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic differentiation"
-        (2008), section 2.3.1.
+        Y = Z X gives dX = Z' dY and dL = dX Y'; Y = Z' X gives dX = Z dY and dL = Y dX'; Y = X Z gives dX = dY Z' and
+        dL = Y' dX. Source: Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
+        differentiation" (2008), section 2.3.1.
         """
-        inverse, x = operands
+        build, left = self.build, operands[0] in self.systems
+        inverse, x = operands if left else operands[::-1]
         system = self.systems[inverse]
-        dx = self.build(ops.Dot(True, False), inverse, dy, name=f"d_{x}")
-        full = self.build(ops.Dot(False, True), dx, solution, name=f"d_{system}_full")
-        d_system = self.build(ops.Tril(-1), full, name=f"d_{system}")
-        return [self.reduce(d_system, self.build.types[system]), self.reduce(dx, self.build.types[x])]
+        dx = self._of_right(op, operands, dy) if left else self._of_left(op, operands, dy)
+        first, second = (y, dx) if op.transpose_x or not left else (dx, y)
+        full = build(ops.Dot(not left, left), first, second, name=f"d_{system}_full")
+        d_system = self.reduce(build(ops.Tril(-1), full, name=f"d_{system}"), build.types[system])
+        dx = self.reduce(dx, build.types[x])
+        return [d_system, dx] if left else [dx, d_system]
 
     def _inverse(self, system: str, inverse: str, dy: str) -> str:
         """X = (I - L)^-1 gives dL = X' dX X', of which L has the part below the diagonal."""

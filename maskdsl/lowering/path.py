@@ -7,12 +7,20 @@ read: w = b' S before each step. With T, B and Q the decayed dots of b with a, b
 
 so that one triangular system gives everything (the WY or UT form, Bischof and Van Loan 1987; Yang et al.,
 arXiv 2406.06484). Several rank-one steps a position are woven into one system; decays of any kind only change the dots.
+
+Where a step pushes along the very key that is written, a = c k as in the delta rule, what both write is k~' Y with
+
+    (I - cB) Y = V + c B~ S0,         Y = V + c W,
+
+and the inverse of that system alone takes the place of two products with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import sympy
 
 from maskdsl.chunk import ops
 from maskdsl.lowering.emit import Emitter
@@ -58,6 +66,8 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
     if not reflections:
         return Block(scores, pulled, pushed, time.total())
 
+    if len(reflections) == 1 and _writes_key(reflections[0], k, end):
+        return _delta(emit, time, reflections[0], scores, pulled, pushed, k)
     system = emit.weave(3, [_reads_of(emit, time, reflections, reader) for reader in range(len(reflections))])
     reads = emit.weave(3, [time.pairs(r.b, r.point, k, end, -1, "reads") for r in reflections])
     answers = emit.weave(4, [time.pairs(q, end, r.a, r.point, 0, "answers") for r in reflections])
@@ -73,6 +83,28 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
         pushed=emit.add(pushed, emit.dot(written, leaving, "pushed_corrections", tx=True), "pushed_path"),
         decay=time.total(),
         rank_one=(leaving, carried),
+    )
+
+
+def _writes_key(step: Reflection, k: Vector, end: int) -> bool:
+    """Whether a step pushes along a multiple of the key, at its place."""
+    return step.a.value == k.value and step.point == end and step.b.coefficient == k.coefficient == sympy.S.One
+
+
+def _delta(
+    emit: Emitter, time: Timeline, step: Reflection, scores: str, pulled: str, pushed: str, k: Vector
+) -> Block:
+    """The block of a path with one step a position, along a multiple of the key."""
+    reader = Vector(step.b.value, step.a.coefficient)
+    system = time.pairs(reader, step.point, k, time.steps, -1, "system")
+    inverse = emit(ops.Inverse(), system, name="inverse")
+    carried = emit.dot(inverse, time.pulled(reader, step.point, "entering"), "carried")
+    return Block(
+        scores=emit.dot(scores, inverse, "scores_path"),
+        pulled=emit.add(pulled, emit.dot(scores, carried, "pulled_corrections"), "pulled_path"),
+        pushed=emit.dot(inverse, pushed, "pushed_path", tx=True),
+        decay=time.total(),
+        rank_one=(pushed, carried),
     )
 
 

@@ -31,6 +31,9 @@ KERNEL = 10**12
 OPERATIONS = 10
 """Operations a pair of positions that telling levels or spans takes."""
 
+SPANS = 3
+"""The same of the spans of a path, where registers are what is short: loading a tile takes as many."""
+
 
 class Cut:
     """The prices of a program's values: to be stored, or made again. `memory` and `loads` cost nothing."""
@@ -61,8 +64,8 @@ class Cut:
             if value in seen or value in self.loads or value in self.memory:
                 continue
             seen.add(value)
-            again = {} if split and self.joins_channels(value) else self._again(value)
-            graph.add_edge("source", (value, "in"), **{name: serial * cost for name, cost in again.items()})
+            again = {} if split and self.joins_channels(value) else self._again(value, serial)
+            graph.add_edge("source", (value, "in"), **again)
             graph.add_edge((value, "in"), (value, "out"), **self._store(value, wanted))
             for operand in self.maker[value].operands:
                 if operand not in self.loads and operand not in self.memory:
@@ -92,7 +95,7 @@ class Cut:
             else:
                 pending.extend(self.maker[current].operands)
 
-    def _again(self, value: str) -> dict[str, float]:
+    def _again(self, value: str, serial: int) -> dict[str, float]:
         """The time that computing a value again takes, in picoseconds; no bound for what is never done twice."""
         instruction = self.maker[value]
         if (
@@ -107,8 +110,10 @@ class Cut:
             time = flops(instruction, self.types, self.sizes) / rate
         elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
-            time = OPERATIONS * pairs / ELEMENTWISE
-        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast) or self._scales(value):
+            time = (SPANS if value in self.precise else OPERATIONS) * pairs / ELEMENTWISE
+        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast):
+            time = 0.0
+        elif serial == 1 and self._scales(value):
             time = 0.0
         elif isinstance(instruction.op, ops.Map):
             # what varies along fewer axes than the result costs next to nothing
@@ -116,7 +121,7 @@ class Cut:
             time = len(wide) * elements(self.types[value], self.sizes) / ELEMENTWISE
         else:
             time = flops(instruction, self.types, self.sizes) / ELEMENTWISE
-        return {"capacity": 1 + round(1e12 * time)}
+        return {"capacity": serial * (1 + round(1e12 * time))}
 
     def _scales(self, value: str) -> bool:
         """Whether a value is another one with its rows scaled: products take the factors where they cost least."""

@@ -156,9 +156,10 @@ class Phases:
         return layers
 
     def _second(self, instruction: Instruction) -> bool:
-        """Whether an instruction is the second product on the way of a gradient through the precise part of a path."""
+        """Whether an instruction makes vectors by the second product that a gradient goes through inside a path."""
         reached = max((self._layer[x] for x in instruction.operands), default=0)
-        return reached == 1 and self._layer[instruction.results[0]] == 2
+        second = reached == 1 and self._layer[instruction.results[0]] == 2
+        return second and not is_pairs(instruction.types[0])
 
     def _enters_path(self, instruction: Instruction) -> bool:
         """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.
