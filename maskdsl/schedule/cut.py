@@ -113,7 +113,7 @@ class Cut:
             time = (SPANS if value in self.precise else OPERATIONS) * pairs / ELEMENTWISE
         elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast):
             time = 0.0
-        elif serial == 1 and self._scales(value):
+        elif self._scales(value) and (serial == 1 or len(instruction.operands) == 1):
             time = 0.0
         elif isinstance(instruction.op, ops.Map):
             # what varies along fewer axes than the result costs next to nothing
@@ -147,7 +147,9 @@ class Cut:
             value in (self.phases.rows if phase == 0 else self.types) if self.phases.rows else self._kept(value)
         )
         extra = 0 if own else KERNEL
-        return {"capacity": extra + 1 + round(1e12 * 2 * self._bytes(value) / BANDWIDTH)}
+        # rather what is scaled, or was rounded, than the result: others may load it too
+        twice = 2.5 if self._scales(value) or self.maker[value].op == ops.Cast(wide=True) else 2
+        return {"capacity": extra + 1 + round(1e12 * twice * self._bytes(value) / BANDWIDTH)}
 
     def _kept(self, value: str) -> bool:
         narrowed = self.maker[value].op == ops.Cast(wide=False)

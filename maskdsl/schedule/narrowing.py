@@ -1,6 +1,6 @@
-"""Vectors that a path has left in half precision, in the place of the same before they were rounded.
+"""What a path has left in half precision, in the place of the same before it was rounded.
 
-A product of vectors takes operands in half precision in any case, and loading them beats working them out again.
+Nearly all products take operands in half precision in any case, and loading them beats working them out again.
 
     y_narrow = Cast(y)
     z = Dot(x, y)         -->    z = Dot(x, y_narrow)
@@ -12,7 +12,6 @@ import dataclasses
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
-from maskdsl.schedule.kinds import is_pairs
 
 
 def narrowed(program: Program) -> Program:
@@ -20,7 +19,7 @@ def narrowed(program: Program) -> Program:
     rounded: dict[str, str] = {}
     instructions = []
     for instruction in program.instructions:
-        if instruction.op == ops.Cast(wide=False) and not is_pairs(instruction.types[0]):
+        if instruction.op == ops.Cast(wide=False):
             rounded[instruction.operands[0]] = instruction.results[0]
         elif isinstance(instruction.op, ops.Dot):
             operands = tuple(rounded.get(x, x) for x in instruction.operands)

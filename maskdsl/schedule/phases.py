@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, crosses, is_pairs
+from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, crosses, is_pairs, takes_rank_one
 from maskdsl.schedule.rows import is_slow, of_positions
 
 
@@ -29,10 +29,10 @@ class Phases:
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self._layer = self._layers()
         self.handed: int | None = None
-        """The phase after the tree of a hierarchy in the backward pass."""
+        """The phase after the tree of a hierarchy, or after a scan with rank-one steps, in the backward pass."""
         self._entered = self._left = 0
         self.of = self._found()
-        handed = [self.of[i.results[0]] for i in program.instructions if isinstance(i.op, ops.TreeAdjoint)]
+        handed = [self.of[i.results[0]] for i in program.instructions if self._hands_down(i)]
         if handed:
             self.handed = max(handed)
             self.of = self._found()
@@ -45,12 +45,18 @@ class Phases:
             self._left = max(leaving, default=0)
             self.of = self._found()
 
+    def _hands_down(self, instruction: Instruction) -> bool:
+        """Whether an instruction carries gradients of states from chunk to chunk, and takes much memory."""
+        reversed_scan = takes_rank_one(instruction) and instruction.results[0] in self.gradients
+        return isinstance(instruction.op, ops.TreeAdjoint) or reversed_scan
+
     def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
         """The phase in which an instruction is done.
 
         Kernels of few registers: the adjoint of a band waits for all that needs none. In the backward pass of a
         hierarchy what happens inside chunks comes after its tree, and what needs the tree after that, so that the
-        states of the forward pass are no longer in memory by then.
+        states of the forward pass are no longer in memory by then. With rank-one steps it comes after their scan, where
+        states are read in any case.
         """
         known = self.of if phases is None else phases
         op = instruction.op
