@@ -32,6 +32,9 @@ class Evaluator(Memory):
         self.between: Callable[[Evaluator, Instruction, Place], None] | None = None
         self.sums_over_programs = self._shared_sums()
         self.precise = buffers.precise
+        cast = {i.operands[0] for i in program.instructions if i.op == ops.Cast(wide=False)}
+        self.rounded = {x for x in cast if isinstance(self.maker[x].op, ops.Dot)}
+        """Products that memory has in half precision only."""
         self.targets: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Tiles that are only ever added to a sum over heads: the name of the sum, and the values, from the summed one
         inwards, that scale the tile's rows on the way."""

@@ -3,8 +3,8 @@
 Where triangular systems of nearly parallel keys are solved, what is added up cancels. Products of pairs of positions
 with each other lose most there, and cost least: they are computed as three products of halves, or as two if half
 precision holds one of them exactly. It does so with an input: its product with pairs takes two, with another input one.
-Vectors worked out here take two beside vectors that an earlier kernel has rounded. Factors of rows stay outside, where
-they are not rounded. Rounding the rest costs no more than rounding what a path leaves in memory.
+Vectors are taken in two halves until they are rounded on their way to memory, which costs no more than rounding what a
+path leaves there. Factors of rows stay outside, where they are not rounded.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def precise_dot(emit: Evaluator, op: ops.Dot, instruction: Instruction, place: P
 
 
 def _halves(emit: Evaluator, value: str, other: str, beside: Tile) -> bool:
-    """Whether a value is taken in two halves, which pays beside an operand that half precision holds exactly."""
+    """Whether a value is taken in two halves: it is rounded nowhere else, and what it meets is held as exactly."""
     if _rounded(emit, value):
         return False
     if _is_pairs(emit, value):
-        return beside.given or _is_pairs(emit, other)
-    return not _is_pairs(emit, other) and _rounded(emit, other)
+        return _is_pairs(emit, other) or not _rounded(emit, other)
+    return _is_pairs(emit, other) or _rounded(emit, other) or beside.given
 
 
 def _operand(emit: Evaluator, value: str, place: Place, scaled: str, halves: bool) -> list[str]:
@@ -82,9 +82,13 @@ def _is_pairs(emit: Evaluator, value: str) -> bool:
 
 
 def _rounded(emit: Evaluator, value: str) -> bool:
-    """Whether a value is one that an earlier kernel has left in half precision."""
+    """Whether a value is rounded to half precision in any case, here or by the kernel that has left it."""
+    if value in emit.rounded:
+        return True
     current = value
     while isinstance(emit.maker[current].op, ops.Cast) and current not in emit.available:
+        if emit.maker[current].op == ops.Cast(wide=False):
+            return True
         (current,) = emit.maker[current].operands
     left = current in emit.available or isinstance(emit.maker[current].op, ops.Load)
     return left and current in emit.buffers.kept and emit.buffers.kept[current].state

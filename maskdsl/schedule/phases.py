@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, crosses, is_pairs, takes_rank_one
+from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs, takes_rank_one
 from maskdsl.schedule.rows import is_slow, of_positions
 
 
@@ -26,12 +26,17 @@ class Phases:
         self.maker = {r: i for i in program.instructions for r in i.results}
         self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
         self.rows, self.again, self._feeding = self._slow_rows(), self._made_again(), self._needed_between()
+        self._channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self._layer = self._layers()
         self.handed: int | None = None
         """The phase after the tree of a hierarchy, or after a scan with rank-one steps, in the backward pass."""
-        self._entered = self._left = 0
+        self._entered = self._left = self._rounded = 0
         self.of = self._found()
+        rounded = [self.of[i.results[0]] for i in program.instructions if self._rounds(i)]
+        if rounded:
+            self._rounded = max(rounded)
+            self.of = self._found()
         handed = [self.of[i.results[0]] for i in program.instructions if self._hands_down(i)]
         if handed:
             self.handed = max(handed)
@@ -62,7 +67,7 @@ class Phases:
         op = instruction.op
         looking = isinstance(instruction.op, LOOKING)
         ready = max(
-            (known[x] + (x in self.again or (looking and self._worked[x] == known[x])) for x in instruction.operands),
+            (known[x] + (self._waits_for(x) or (looking and self._worked[x] == known[x])) for x in instruction.operands),
             default=0,
         )
         wide = not of_positions(instruction.types[0])
@@ -77,6 +82,8 @@ class Phases:
             )
             if self._inside(instruction):
                 ready = max(ready, self.handed)
+        if self._rounds(instruction):
+            ready = max(ready, self._rounded)
         if self._enters_path(instruction):
             ready = max(ready + 1, self._entered)
         if self._leaves_pairs(instruction):
@@ -166,6 +173,19 @@ class Phases:
         reached = max((self._layer[x] for x in instruction.operands), default=0)
         second = reached == 1 and self._layer[instruction.results[0]] == 2
         return second and not is_pairs(instruction.types[0])
+
+    def _rounds(self, instruction: Instruction) -> bool:
+        """Whether an instruction rounds what a path hands to states: one kernel leaves all of it in memory."""
+        gradient = self.gradients & set(instruction.results)
+        return instruction.op == ops.Cast(wide=False) and not gradient and not of_positions(instruction.types[0])
+
+    def _waits_for(self, value: str) -> bool:
+        """Whether a value waits in memory for all that uses it.
+
+        What the backward pass computes again of a path, and where programs split channels the inverse of a system,
+        which all of them would work out.
+        """
+        return value in self.again or (isinstance(self.maker[value].op, ops.Inverse) and self._channelwise)
 
     def _enters_path(self, instruction: Instruction) -> bool:
         """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.

@@ -7,6 +7,7 @@ kernel that multiplies rows of a tile by them would wait for them; so a first ke
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import sympy
 
@@ -27,6 +28,12 @@ def is_slow(instruction: Instruction) -> bool:
         return False
     op = instruction.op
     return isinstance(op, ops.Cumsum) or (isinstance(op, ops.Map) and bool(op.expr.atoms(sympy.Function)))
+
+
+def is_norm(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
+    """Whether an instruction adds up all key channels of every position."""
+    summed = isinstance(instruction.op, ops.Sum) and of_positions(instruction.types[0])
+    return summed and "K" in types[instruction.operands[0]]
 
 
 def hoist(program: Program) -> Program:

@@ -32,7 +32,7 @@ from maskdsl.schedule.kinds import (
 )
 from maskdsl.schedule.partial_sums import by_phase
 from maskdsl.schedule.phases import Phases
-from maskdsl.schedule.rows import is_slow
+from maskdsl.schedule.rows import is_norm, is_slow
 from maskdsl.schedule.unsupported import Unsupported
 
 Kind = Literal["chunks", "graph"]
@@ -77,9 +77,11 @@ class Stages:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The values of positions that the first kernel leaves in memory."""
+        """The values of positions that kernels leave in memory because they are much work."""
         maker = {r: i for i in self.program.instructions for r in i.results}
-        return tuple(v for s in self.stages if s.kind == "chunks" for v in s.values if v in maker and is_slow(maker[v]))
+        left = [v for s in self.stages if s.kind == "chunks" for v in s.values if v in maker]
+        norms = [v for v in left if self.precise and is_norm(maker[v], self.program.types)]
+        return (*(v for v in left if is_slow(maker[v])), *norms)
 
 
 def stages(
@@ -228,8 +230,10 @@ class _Division:
     def _sinks(self) -> list[str]:
         large = [value for _, value in self.program.outputs if "T" in self.types[value]]
         outputs = [value for value in large if value not in self.memory | self.loads]
-        # the backward pass finds systems solved
+        # the backward pass finds systems solved, and the norms of the vectors of a path
         solved = [i.results[0] for i in self.program.instructions if isinstance(i.op, ops.Inverse)]
+        if self.phases.precise:
+            solved += [i.results[0] for i in self.program.instructions if is_norm(i, self.types)]
         return [*outputs, *(i.results[0] for i in self.totals), *(() if self.phases.gradients else solved)]
 
     def _host_program(self) -> Program:
