@@ -403,7 +403,9 @@ class Evaluator(Memory):
         parts = frozenset[str]().union(*(tile.parts for tile in x))
         wide = instruction.results[0] in self.precise
         tiling = self.tiling
-        products = f'tl.float32, "{tiling.precise}"' if wide else f'{tiling.operand}, "{tiling.precision}"'
+        # pairs of a path need more bits than bfloat16 has
+        operand = "tl.float16" if wide and tiling.mode == "bf16" else tiling.operand
+        products = f'{operand}, "{tiling.precision}"'
         match op:
             case ops.Inverse():
                 # ten bits of the inverse of a well-behaved system cost less than rounding its vectors

@@ -29,12 +29,14 @@ def decay_dot(
 ) -> tl.tensor:
     """S[c, s] = sum over channels of q[c] k[s] exp(span of g between them), for s <= c + DIAGONAL; [C, K] -> [C, C].
 
-    DIAGONAL is 0 or -1. Spans are those of `spans`, one a channel.
+    DIAGONAL is 0 or -1. Spans are those of `spans`, one a channel. Vectors are operands relative to the largest entry of
+    the tile, so that float16 holds them.
     """
     SIZE: tl.constexpr = q.shape[0]
     rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
     logs, pairs = _logs(g, OPERAND), _pairs(SIZE, ROW, COLUMN, OPERAND)
-    queries, keys = q.to(OPERAND), k.to(OPERAND)
+    q_size, k_size = _size(q, OPERAND), _size(k, OPERAND)
+    queries, keys = (q / q_size).to(OPERAND), (k / k_size).to(OPERAND)
     scores = tl.zeros([SIZE, SIZE], tl.float32)
     if DIAGONAL == 0:
         own = q * k
@@ -48,7 +50,7 @@ def decay_dot(
         # two products, so that no layout changes inside the loop
         sides = tl.where(right, queries * decay, keys * decay)
         met = tl.dot(sides, tl.trans(sides), input_precision=PRECISION)
-        scores = tl.where(_parted(pairs, half) & right, met, scores)
+        scores = tl.where(_parted(pairs, half) & right, met * (q_size * k_size), scores)
         half *= 2
     return scores
 
@@ -77,8 +79,9 @@ def decay_dot_adjoint(
             dg = own * q * k
         dq = own * k
         dk = own * q
-    queries, keys = q.to(OPERAND), k.to(OPERAND)
-    below = tl.where(columns < rows, d, 0.0)
+    q_size, k_size, d_size = _size(q, OPERAND), _size(k, OPERAND), _size(d, OPERAND)
+    queries, keys = (q / q_size).to(OPERAND), (k / k_size).to(OPERAND)
+    below = tl.where(columns < rows, d / d_size, 0.0)
     both = (below + tl.trans(below)).to(OPERAND)
     # the gradient of a decay as the pairs that end after it less those that begin after it; both are sums of the same
     # products, so that nothing but the rounding of their sum is left of a pair that does both
@@ -94,16 +97,23 @@ def decay_dot_adjoint(
         if TELESCOPED:
             ends += tl.where(right, 1.0, -1.0) * (dsides * sides)
         dsides *= decay
-        dq += tl.where(right, 1.0, 0.0) * dsides
-        dk += tl.where(right, 0.0, 1.0) * dsides
+        dq += tl.where(right, d_size * k_size, 0.0) * dsides
+        dk += tl.where(right, 0.0, d_size * q_size) * dsides
         if not TELESCOPED:
             dlogs = dsides.to(OPERAND)
             dlogs = tl.where(right, queries * dlogs, keys * dlogs)
-            dg = tl.dot(_through(half, SIZE, ROW, COLUMN).to(OPERAND), dlogs, dg, input_precision=PRECISION)
+            through = _through(half, SIZE, ROW, COLUMN).to(OPERAND)
+            dg += tl.dot(through, dlogs, input_precision=PRECISION) * (d_size * q_size * k_size)
         half *= 2
     if TELESCOPED:
-        dg += product_cumsum(ends, True, ROW == 0, 3, OPERAND)
+        dg += product_cumsum(ends, True, ROW == 0, 3, OPERAND) * (d_size * q_size * k_size)
     return dq, dk, dg
+
+
+@triton.jit
+def _size(x: tl.tensor, OPERAND: tl.constexpr) -> tl.tensor:
+    """The largest entry of a tile where operands are float16, which holds little that is larger or much smaller."""
+    return tl.maximum(tl.max(tl.abs(x)), 1e-30) if tl.float16 == OPERAND else 1.0
 
 
 @triton.jit
