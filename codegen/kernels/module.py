@@ -18,7 +18,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.kinds import BETWEEN, takes_rank_one
+from maskdsl.schedule.kinds import BETWEEN, takes_matrices, takes_rank_one
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 
 FIRST = 2
@@ -188,7 +188,8 @@ class Module:
         parts = tiling.parts * key_parts
         count = f"(H // {heads})" if heads > 1 else "H"
         about = f"{', '.join(stage.values)} of one chunk."
-        walks = any(isinstance(self.maker[value].op, ops.Walk | ops.WalkAdjoint) for value in self._within(stage))
+        made = [self.maker[value] for value in self._within(stage)]
+        walks = [each for each in made if isinstance(each.op, ops.Walk | ops.WalkAdjoint)]
         # heads beside each other share keys and lines of memory, chunks that follow each other blocks
         chunks = (("n", STRIPS), ("h0", count)) if walks else (("h0", count), ("n", "N"))
         order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), *chunks, ("b", "B"))
@@ -215,8 +216,11 @@ class Module:
         for value in stored:
             self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
-        kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 2
-        if self.direction == "forward" and not narrow and self._within(stage).isdisjoint(emit.precise):
+        # of blocks that are matrices few fit into shared memory: two programs at a time beat loads that run ahead
+        matrices = any(takes_matrices(each, self.types) for each in walks)
+        kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 1 if matrices else 2
+        light = not (narrow or matrices) and self._within(stage).isdisjoint(emit.precise)
+        if self.direction == "forward" and light:
             kernel.registers = self._registers("C", 168)
         self.host.append(kernel.launch())
         for output in outputs:

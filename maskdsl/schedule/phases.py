@@ -141,14 +141,14 @@ class Phases:
         return frozenset((narrow & worked) - self.gradients if self.gradients else ())
 
     def _needed_between(self) -> frozenset[str]:
-        """All that an operation between chunks needs."""
+        """All that an operation between chunks needs, or with rank-one steps the scan that carries gradients."""
+        scans = [i for i in self.program.instructions if takes_rank_one(i) and self._hands_down(i)]
+        between = scans or [
+            i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)
+        ]
         found: set[str] = set()
         for instruction in reversed(self.program.instructions):
-            if (
-                type(instruction.op) in IN_MEMORY
-                or isinstance(instruction.op, BETWEEN)
-                or found & set(instruction.results)
-            ):
+            if instruction in between or found & set(instruction.results):
                 found |= set(instruction.operands)
         return frozenset(found)
 
