@@ -18,7 +18,6 @@ from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
 from maskdsl.runtime.function import apply
 from maskdsl.runtime.oracle import dense, recurrent
-from maskdsl.schedule.chunking import reflects
 from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
@@ -49,8 +48,7 @@ class Attention:
     inputs promote to, with gradients for every input. Computation is in float64 where an input is, else in float32;
     Triton kernels multiply in the precision of the output and accumulate in float32.
 
-    `backend` "auto" takes Triton on a GPU for what it has kernels for, and PyTorch for everything else; kernels for
-    rank-one steps, which have run in Triton's interpreter only, have to be asked for by "triton".
+    `backend` "auto" takes Triton on a GPU for what it has kernels for, and PyTorch for everything else.
     """
 
     def __init__(self, spec: Spec, backend: Backend = "auto", chunk: int | None = None) -> None:
@@ -130,9 +128,7 @@ class Attention:
     def _configuration(self, bound: Bound, result: torch.dtype) -> Configuration | None:
         """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""
         on_gpu = next(iter(bound.tensors.values())).device.type == "cuda"
-        # kernels of rank-one steps have been compared in Triton's interpreter, but not on a GPU
-        unasked = self.backend == "auto" and (not on_gpu or reflects(self.spec))
-        if self.backend == "torch" or unasked:
+        if self.backend == "torch" or (self.backend == "auto" and not on_gpu):
             return None
         try:
             from maskdsl.runtime.triton.build import configuration_of, device_kind

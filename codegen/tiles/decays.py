@@ -29,8 +29,8 @@ def decay_dot(
 ) -> tl.tensor:
     """S[c, s] = sum over channels of q[c] k[s] exp(span of g between them), for s <= c + DIAGONAL; [C, K] -> [C, C].
 
-    DIAGONAL is 0 or -1. Spans are those of `spans`, one a channel. Vectors are operands relative to the largest entry of
-    the tile, so that float16 holds them.
+    DIAGONAL is 0 or -1. Spans are those of `spans`, one a channel. Vectors are multiplied relative to the largest entry
+    of their tile, so that float16 holds them.
     """
     SIZE: tl.constexpr = q.shape[0]
     rows, columns = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]

@@ -105,15 +105,15 @@ class Cut:
         ):
             return {}
         if isinstance(instruction.op, ops.Dot):
-            pairs = all(is_pairs(self.types[x]) for x in instruction.operands)
-            rate = PRECISE if pairs and value in self.precise else DOTS
+            among_pairs = all(is_pairs(self.types[x]) for x in instruction.operands)
+            rate = PRECISE if among_pairs and value in self.precise else DOTS
             time = flops(instruction, self.types, self.sizes) / rate
         elif isinstance(instruction.op, ops.Spans | ops.SpansAdjoint | ops.Select | ops.SelectAdjoint):
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
             time = (SPANS if value in self.precise else OPERATIONS) * pairs / ELEMENTWISE
-        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast):
-            time = 0.0
-        elif self._scales(value) and (serial == 1 or len(instruction.operands) == 1):
+        elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast) or (
+            self._scales(value) and (serial == 1 or len(instruction.operands) == 1)
+        ):
             time = 0.0
         elif isinstance(instruction.op, ops.Map):
             # what varies along fewer axes than the result costs next to nothing

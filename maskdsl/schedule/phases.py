@@ -66,10 +66,8 @@ class Phases:
         known = self.of if phases is None else phases
         op = instruction.op
         looking = isinstance(instruction.op, LOOKING)
-        ready = max(
-            (known[x] + (self._waits_for(x) or (looking and self._worked[x] == known[x])) for x in instruction.operands),
-            default=0,
-        )
+        waits = {x: self._waits_for(x) or (looking and self._worked[x] == known[x]) for x in instruction.operands}
+        ready = max((known[x] + wait for x, wait in waits.items()), default=0)
         wide = not of_positions(instruction.types[0])
         if self.rows and wide and any(self._after_rows(x) for x in instruction.operands):
             ready = max(ready, 1)

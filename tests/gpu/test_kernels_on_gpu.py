@@ -29,13 +29,14 @@ def test_output_and_gradients(sizes: tuple[int, ...], dtype: torch.dtype) -> Non
 
 
 def test_the_current_stream() -> None:
+    program = Program(decayed_sum)
     g, v = -torch.rand(3, device="cuda"), torch.randn(2, 7, 3, 5, device="cuda")
-    wanted = decayed_calls.attention(g, v)
+    wanted = decayed_calls.attention(g, v, program)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(2_000_000_000)  # cycles: longer than to load the kernels again
-        late = decayed_calls.attention(g, v.clone())
+        torch.cuda._sleep(1_000_000_000)  # cycles: longer than to launch what is compiled
+        late = decayed_calls.attention(g, v.clone(), program)
     assert not stream.query()
     stream.synchronize()
     assert torch.equal(late, wanted)
