@@ -261,9 +261,14 @@ def test_decay_dot_adjoint(run: Run, points: tuple[int, int], regime: str, diago
         assert_near(x, y, 1e-6)
 
 
+@pytest.mark.parametrize("scale", [1, 1e-7, 1e6])
 @pytest.mark.parametrize(("points", "regime", "diagonal"), DECAYS)
-def test_decays_with_narrow_operands(run: Run, points: tuple[int, int], regime: str, diagonal: int) -> None:
+def test_decays_with_narrow_operands(
+    run: Run, points: tuple[int, int], regime: str, diagonal: int, scale: float
+) -> None:
+    """Also of vectors and gradients beyond the range of float16."""
     d, q, k, g = noise(C, C, seed=2).tril(diagonal), noise(C, K), noise(C, K, seed=1), log_decays(regime, C, K)
+    d, q = d / scale, q * scale
     constants = {"C": C, "K": K, "ROW": points[0], "COLUMN": points[1], "DIAGONAL": diagonal}
     narrow = {"OPERAND": "fp16", "PRECISION": "tf32"}
     (scores,) = run("decay_dot", q, k, g, shapes=[(C, C)], **constants, **narrow)

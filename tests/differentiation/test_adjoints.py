@@ -92,6 +92,9 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
 ]
 
 
+ROWS_OF_3: Axes = ("B", "H", "N3", "C3", "K")
+
+
 def program_of(op: Operation, types: tuple[Axes, ...], strictly_lower: bool = False) -> Program:
     """Loads of these types, the operation, and all its results put out."""
     build = Builder("test")
@@ -125,6 +128,32 @@ def test_adjoint(op: Operation, types: tuple[Axes, ...]) -> None:
 
 def test_adjoint_of_the_inverse() -> None:
     assert_adjoint(program_of(ops.Inverse(), (("B", "H", "N3", "C3", "C3"),), strictly_lower=True))
+
+
+@pytest.mark.parametrize(
+    ("op", "inverse_first"), [(ops.Dot(), True), (ops.Dot(True), True), (ops.Dot(), False), (ops.Dot(False, True), True)]
+)
+def test_adjoint_of_products_with_an_inverse(op: ops.Dot, inverse_first: bool) -> None:
+    """Solved from the left, from the left transposed, from the right, and a product that is not solved as one."""
+    build = Builder("test")
+    pairs = ("B", "H", "N3", "C3", "C3")
+    lower, x = (build(ops.Load(name, pairs), name=name) for name in ("x0", "x1"))
+    system = build(ops.Tril(-1), lower, name="system")
+    inverse = build(ops.Inverse(), system, name="inverse")
+    product = build(op, *((inverse, x) if inverse_first else (x, inverse)), name="product")
+    assert_adjoint(build.program([("o", product)]))
+
+
+def test_a_solution_is_what_the_gradient_of_its_system_is_made_of() -> None:
+    """Two products with the inverse, and none with a gradient of the inverse."""
+    build = Builder("test")
+    pairs = ("B", "H", "N3", "C3", "C3")
+    system, x = build(ops.Load("x0", pairs), name="x0"), build(ops.Load("x1", ROWS_OF_3), name="x1")
+    solution = build(ops.Dot(), build(ops.Inverse(), system, name="inverse"), x, name="y")
+    made = differentiate(build.program([("o", solution)]))
+    reading = [i for i in made.instructions if isinstance(i.op, ops.Dot) and "inverse" in i.operands]
+    assert [i.operands for i in reading] == [("inverse", "x1"), ("inverse", "d_o")]
+    assert sum(isinstance(i.op, ops.Dot) for i in made.instructions) == 3
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
