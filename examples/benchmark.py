@@ -37,6 +37,15 @@ CASES = (
     ("simple_gla", "B", 4, 8192),
     ("gla", "B", 4, 8192),
     ("log_linear_gla", "B", 4, 8192),
+    ("deltanet", "B", 4, 8192),
+    ("gated_deltanet", "B", 4, 8192),
+    ("gated_deltanet", "B", 1, 32768),
+    ("kda", "B", 4, 8192),
+    ("log_linear_gated_deltanet", "B", 4, 8192),
+    ("log_linear_gated_deltanet", "B", 1, 32768),
+    ("log_linear_gated_deltanet", "B", 2, 16384),
+    ("log_linear_gated_deltanet", "B", 2, 4096),
+    ("log_linear_kda", "B", 4, 8192),
 )
 NAMES = tuple(dict.fromkeys(name for name, *_ in CASES))
 HEADER = ("attention", "shape", "B", "T", "system", "fwd, ms", "fwd+bwd, ms", "peak, MB", "error of o", "of gradients")

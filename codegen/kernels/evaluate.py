@@ -77,10 +77,10 @@ class Evaluator(Memory):
             tile = place.tiles[value] = dataclasses.replace(tile, name=name)
         return tile
 
-    def operand(self, value: str, place: Place, wide: bool = False) -> str:
-        """A value as an operand of a product, in float32 where `wide`."""
+    def operand(self, value: str, place: Place) -> str:
+        """A value as an operand of a product."""
         tile = self.tile(value, place)
-        return self.scaled(value, place, tile.rows, wide) if tile.rows else self.plain(value, place, wide)
+        return self.scaled(value, place, tile.rows) if tile.rows else self.plain(value, place)
 
     def narrow(self, value: str, place: Place) -> str:
         """A value in float32, widened where it is used: what is loaded in half precision takes half the registers."""
@@ -89,10 +89,8 @@ class Evaluator(Memory):
             return self.value(value, place).name
         return f"{tile.operand}.to(tl.float32)"
 
-    def plain(self, value: str, place: Place, wide: bool = False) -> str:
+    def plain(self, value: str, place: Place) -> str:
         """A value as an operand of a product, without its `rows`."""
-        if wide:
-            return self.bare(value, place).name
         tile = self.tile(value, place)
         if tile.operand is None:
             if self.tiling.operand == "tl.float32":
@@ -102,12 +100,12 @@ class Evaluator(Memory):
             return name
         return f"{tile.operand}.to({self.tiling.operand})"
 
-    def scaled(self, value: str, place: Place, rows: str, wide: bool = False) -> str:
+    def scaled(self, value: str, place: Place, rows: str) -> str:
         """A value as an operand of a product, its rows times `rows` in place of its own."""
-        key = f"{value} {rows} {wide}"
+        key = f"{value} {rows}"
         if key not in place.scaled:
             tile = self.bare(value, place)
-            text = f"({tile.name} * {rows}[:, None]){'' if wide else f'.to({self.tiling.operand})'}"
+            text = f"({tile.name} * {rows}[:, None]).to({self.tiling.operand})"
             place.scaled[key] = self.assign(f"{value}_scaled", text)
         return place.scaled[key]
 
@@ -376,7 +374,6 @@ class Evaluator(Memory):
         left, right = self.tile(x, place), self.tile(y, place)
         contracted = left.dims[0 if op.transpose_x else 1][1]
         parts = left.parts | right.parts | self._joined(contracted)
-        wide = instruction.results[0] in self.precise
         rows = None
         if op.transpose_x and not op.transpose_y and (left.rows or right.rows):
             # both have a row for each term of the sum: the narrower one takes the factors of both
@@ -384,16 +381,16 @@ class Evaluator(Memory):
             factor = factors[0] if len(factors) == 1 else self.assign("factor", " * ".join(factors))
             narrow = self.tiling.extent(right.dims[1][1]) <= self.tiling.extent(left.dims[1][1])
             texts = [
-                self.plain(x, place, wide) if narrow else self.scaled(x, place, factor, wide),
-                self.scaled(y, place, factor, wide) if narrow else self.plain(y, place, wide),
+                self.plain(x, place) if narrow else self.scaled(x, place, factor),
+                self.scaled(y, place, factor) if narrow else self.plain(y, place),
             ]
         else:
             rows = None if op.transpose_x else left.rows
             make = self.operand if op.transpose_x else self.plain
-            texts = [make(x, place, wide), self.operand(y, place, wide)]
+            texts = [make(x, place), self.operand(y, place)]
         flips = op.transpose_x, op.transpose_y
         left_text, right_text = (f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True))
-        text = self.dot(left_text, right_text, wide)
+        text = self.dot(left_text, right_text)
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:
@@ -401,10 +398,10 @@ class Evaluator(Memory):
         x = [self.value(operand, place) for operand in instruction.operands]
         names = [tile.name for tile in x]
         parts = frozenset[str]().union(*(tile.parts for tile in x))
-        wide = instruction.results[0] in self.precise
         tiling = self.tiling
         # pairs of a path need more bits than bfloat16 has
-        operand = "tl.float16" if wide and tiling.mode == "bf16" else tiling.operand
+        precise = instruction.results[0] in self.precise
+        operand = "tl.float16" if precise and tiling.mode == "bf16" else tiling.operand
         products = f'{operand}, "{tiling.precision}"'
         match op:
             case ops.Inverse():

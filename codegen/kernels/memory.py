@@ -47,11 +47,10 @@ class Memory:
         """A tile of zeros."""
         return f"tl.zeros({self.shape(dims)}, tl.float32)" if dims else "0.0"
 
-    def dot(self, x: str, y: str, wide: bool = False) -> str:
-        """The product of two operands, of float32 where `wide`."""
-        if wide or self.tiling.operand == "tl.float32":
-            precision = self.tiling.precise if wide else self.tiling.precision
-            return f'tl.dot({x}, {y}, input_precision="{precision}")'
+    def dot(self, x: str, y: str) -> str:
+        """The product of two operands."""
+        if self.tiling.operand == "tl.float32":
+            return f'tl.dot({x}, {y}, input_precision="{self.tiling.precision}")'
         return f"tl.dot({x}, {y})"
 
     # -- lanes and masks

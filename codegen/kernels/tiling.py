@@ -66,13 +66,6 @@ class Tiling:
         return "tl.bfloat16" if self.mode == "bf16" else "tl.float32"
 
     @property
-    def precise(self) -> str:
-        """How products are computed that need more than the precision of the call."""
-        half = self.mode == "bf16" and self.device != "interpreter"
-        # the three largest products of two halves of 8 bits each
-        return "bf16x3" if half else "tf32x3" if self.mode == "bf16" else self.precision
-
-    @property
     def precision(self) -> str:
         """How products of float32 operands are computed."""
         if self.mode == "fp32":

@@ -91,9 +91,7 @@ def _writes_key(step: Reflection, k: Vector, end: int) -> bool:
     return step.a.value == k.value and step.point == end and step.b.coefficient == k.coefficient == sympy.S.One
 
 
-def _delta(
-    emit: Emitter, time: Timeline, step: Reflection, scores: str, pulled: str, pushed: str, k: Vector
-) -> Block:
+def _delta(emit: Emitter, time: Timeline, step: Reflection, scores: str, pulled: str, pushed: str, k: Vector) -> Block:
     """The block of a path with one step a position, along a multiple of the key."""
     reader = Vector(step.b.value, step.a.coefficient)
     system = time.pairs(reader, step.point, k, time.steps, -1, "system")

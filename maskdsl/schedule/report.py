@@ -217,7 +217,8 @@ class _Count:
             and len(letters) == 2
             and (value in self.linear or letters in (["K", "V"], ["K", "K"], ["C", "C"]))
         )
-        two = (two and value not in self.plan.precise) or (len(letters) == 2 and maker.op == ops.Cast(wide=False))
+        pairs = value in self.plan.precise and letters == ["C", "C"]
+        two = (two and not pairs) or (len(letters) == 2 and maker.op == ops.Cast(wide=False))
         size = 2 if name in self.half or two else 4
         if _of_blocks(axes):
             # a state a chunk, of the left siblings of every level; where neighbours are read too, all of them

@@ -301,7 +301,7 @@ HIERARCHY = {"C": 64, "LP": 16, "BASE": 2}
 COMPILED: list[tuple[str, dict[str, object]]] = [
     ("dot", {"C": 64, "K": 64, "OPERAND": "bf16", "PRECISION": "ieee"}),
     ("inverse", {"C": 64, "PRECISION": "ieee"}),
-    ("inverse", {"C": 64, "PRECISION": "bf16x3"}),
+    ("inverse", {"C": 64, "PRECISION": "tf32"}),
     ("cumsum", {"C": 64, "K": 128, "REVERSE": True, "EXCLUSIVE": True}),
     ("spans", {"C": 64, "ROW": 1, "COLUMN": 1, "WIDE": True}),
     ("spans_adjoint", {"C": 64, "ROW": 1, "COLUMN": 0, "WIDE": False}),

@@ -131,7 +131,8 @@ def test_adjoint_of_the_inverse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "inverse_first"), [(ops.Dot(), True), (ops.Dot(True), True), (ops.Dot(), False), (ops.Dot(False, True), True)]
+    ("op", "inverse_first"),
+    [(ops.Dot(), True), (ops.Dot(True), True), (ops.Dot(), False), (ops.Dot(False, True), True)],
 )
 def test_adjoint_of_products_with_an_inverse(op: ops.Dot, inverse_first: bool) -> None:
     """Solved from the left, from the left transposed, from the right, and a product that is not solved as one."""
