@@ -75,7 +75,7 @@ class Phases:
             # the first kernel reads no vectors
             ready = max(ready, 1)
         if self.handed is not None and type(op) not in IN_MEMORY:
-            ready += any(
+            ready += not self.precise and any(
                 known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands
             )
             if self._inside(instruction):
