@@ -78,7 +78,8 @@ _BETWEEN_CHUNKS = (ops.Scan, ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoin
 
 
 def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:
-    constants = [f"{name}={value!r}" for name, value in vars(op).items()]
+    # states of all chunks are there: only kernels leave some out
+    constants = [f"{name}={value!r}" for name, value in vars(op).items() if name != "every"]
     if isinstance(op, _BETWEEN_CHUNKS) and ops.matrices(types):
         constants.append("matrix=True")
     return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -35,7 +36,7 @@ ROUTES = 1024
 
 @dataclass(frozen=True)
 class _Route:
-    """How checked calls run whose tensors have the same shapes, dtypes and device."""
+    """How checked calls run whose tensors have the same shapes, dtypes and device, all or none with gradients."""
 
     choice: Signature | Configuration
     run: Callable[[dict[str, Tensor]], Tensor]
@@ -78,10 +79,11 @@ class Attention:
 
         `check_inputs` also holds the values against the declared ranges.
         """
-        layout = len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
+        training = _differentiated((*args, *kwargs.values()))
+        layout = training, len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
         route = None if check_inputs else self._routes.get(layout)
         if route is None:
-            route = self._route(bind(self.spec, args, kwargs, check_inputs))
+            route = self._route(bind(self.spec, args, kwargs, check_inputs), training)
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
             self._routes[layout] = route
@@ -109,13 +111,15 @@ class Attention:
         if direction not in get_args(Direction):
             raise ValueError(f"Unknown direction '{direction}': choose 'forward' or 'backward'.")
         latest = self._latest
+        if isinstance(latest, Configuration) and direction == "backward":
+            latest = dataclasses.replace(latest, training=True)
         module: Any = self._program(latest).module if isinstance(latest, Configuration) else self._module(latest)
         return function_source(Path(module.__file__).read_text(encoding="utf-8"), direction)
 
-    def _route(self, bound: Bound) -> _Route:
+    def _route(self, bound: Bound, training: bool) -> _Route:
         """How calls with tensors like these run. Raises CallError where "triton" cannot do it."""
         sizes, result = bound.sizes, result_dtype(self.spec, bound)
-        configuration = self._configuration(bound, result)
+        configuration = self._configuration(bound, result, training)
         if configuration is not None:
             from maskdsl.runtime.triton.function import apply as apply_kernels
 
@@ -125,7 +129,7 @@ class Attention:
         module = self._module(signature)
         return _Route(signature, lambda tensors: apply(module, sizes.known, tensors, result))
 
-    def _configuration(self, bound: Bound, result: torch.dtype) -> Configuration | None:
+    def _configuration(self, bound: Bound, result: torch.dtype, training: bool) -> Configuration | None:
         """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""
         on_gpu = next(iter(bound.tensors.values())).device.type == "cuda"
         if self.backend == "torch" or (self.backend == "auto" and not on_gpu):
@@ -133,7 +137,8 @@ class Attention:
         try:
             from maskdsl.runtime.triton.build import configuration_of, device_kind
 
-            configuration = configuration_of(bound, result, self._signature.chunk, device_kind(bound.tensors))
+            kind = device_kind(bound.tensors)
+            configuration = configuration_of(bound, result, self._signature.chunk, kind, training)
             self._program(configuration)
         except ModuleNotFoundError as error:
             if error.name != "triton":
@@ -169,6 +174,11 @@ class Attention:
         return loaded
 
 
+def _differentiated(given: Iterable[object]) -> bool:
+    """Whether gradients may be asked for of a call with these arguments."""
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in given)
+
+
 def _layout(given: object) -> tuple[Any, ...]:
-    """All of an argument that decides whether a call is right and how it runs, but for its values."""
+    """All of an argument that decides whether a call is right and how it runs, but for its values and gradients."""
     return (given.shape, given.dtype, given.device) if isinstance(given, Tensor) else (type(given),)

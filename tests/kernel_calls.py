@@ -10,6 +10,7 @@ from unittest import mock
 import torch
 from agreement import Outcome, outcome
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 import maskdsl
 from maskdsl.codegen.kernels import scans
@@ -35,6 +36,40 @@ def failures(text: str, case: Case, chunk: int | None = None) -> list[Comparison
         for c in compare(attention, case)
         if not (c.passed or c.error <= NOISE * c.allowed > NOISE * ALLOWED[torch.float32])
     ]
+
+
+def without_gradients(text: str, inputs: Mapping[str, Tensor], full: bool) -> dict[str, Tensor]:
+    """The outputs of a call that may be asked for gradients and of one that may not, on a `full` GPU where told."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"MASKDSL_CACHE": folder}),
+        mock.patch.object(scans, "FULL", 0 if full else scans.FULL),
+    ):
+        attention = maskdsl.compile(text, "triton")
+        leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
+        found = {"training": attention(**leaves).detach(), "detached": attention(**inputs)}
+        with torch.no_grad():
+            found["no_grad"] = attention(**leaves)
+        with torch.inference_mode():
+            found["inference_mode"] = attention(**leaves)
+        return found
+
+
+def passes(text: str, inputs: Mapping[str, Tensor]) -> list[tuple[bool, bool]]:
+    """Whether each call of a checkpointed one was for training, and whether there is a backward pass, in order."""
+    attention = maskdsl.compile(text, "triton")
+    seen = []
+
+    def run(*x: Tensor) -> Tensor:
+        output = attention(*x)
+        configuration = attention._latest
+        assert isinstance(configuration, Configuration)
+        seen.append((configuration.training, "def backward" in attention.source("backward")))
+        return output
+
+    leaves = [x.detach().requires_grad_() for x in inputs.values()]
+    checkpoint(run, *leaves, use_reentrant=True).sum().backward()
+    return seen
 
 
 def outcome_of(text: str, inputs: Mapping[str, Tensor]) -> Outcome:

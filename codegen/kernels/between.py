@@ -1,4 +1,4 @@
-"""Operations between chunks as loops inside a kernel: walks over blocks; `band` holds the bands of neighbours."""
+"""Operations between chunks inside a kernel: walks over blocks; `band` and `resume` hold what reads neighbours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from maskdsl.codegen.kernels import matrix_walk
 from maskdsl.codegen.kernels.band import band, band_adjoint
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.resume import resume
 from maskdsl.codegen.kernels.tile import Place, Tile
 from maskdsl.codegen.kernels.tree import Blocks, reads_of, shape_of
 
@@ -27,6 +28,8 @@ def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
             band(emit, instruction, place)
         case ops.BandAdjoint():
             band_adjoint(emit, instruction, place)
+        case ops.Resume():
+            resume(emit, instruction, place)
 
 
 STAGES = 3

@@ -161,7 +161,7 @@ class Evaluator(Memory):
                     self.kernel.line(f"{name} = {place.chunk} - {by}" if by > 0 else f"{name} = {place.chunk} + {-by}")
                     other = place.shifted[by] = Place(name, beside=True)
                 place.tiles[result] = self.value(x[0], other)
-            case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint():
+            case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint() | ops.Resume():
                 assert self.between is not None
                 self.between(self, instruction, place)
             case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot() | ops.Inverse():

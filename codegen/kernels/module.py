@@ -188,14 +188,13 @@ class Module:
         parts = tiling.parts * key_parts
         count = f"(H // {heads})" if heads > 1 else "H"
         about = f"{', '.join(stage.values)} of one chunk."
-        made = [self.maker[value] for value in self._within(stage)]
-        walks = [each for each in made if isinstance(each.op, ops.Walk | ops.WalkAdjoint)]
-        # heads beside each other share keys and lines of memory, chunks that follow each other blocks
-        chunks = (("n", STRIPS), ("h0", count)) if walks else (("h0", count), ("n", "N"))
+        chunks, covered = self._chunk_order(stage, count)
         order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), *chunks, ("b", "B"))
         kernel = self.new_kernel("chunks", about, order)
+        if ("side", "2") in order:
+            kernel.opening += ["n = 2 * n + side", "if n >= N:", "    return"]
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
-        kernel.programs = f"B * {count} * {'strips' if walks else 'N'}{f' * {parts}' if parts > 1 else ''}"
+        kernel.programs = f"B * {count} * {covered}{f' * {parts}' if parts > 1 else ''}"
         emit = self.evaluator(kernel, stage, tiling)
         named = [(name, value) for name, value in self.program.outputs if value in stage.values]
         outputs = [Output(self._tensor(name), value) for name, value in named]
@@ -217,7 +216,7 @@ class Module:
             self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
         # of blocks that are matrices few fit into shared memory: two programs at a time beat loads that run ahead
-        matrices = any(takes_matrices(each, self.types) for each in walks)
+        matrices = any(takes_matrices(self.maker[value], self.types) for value in self._within(stage))
         kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 1 if matrices else 2
         light = not (narrow or matrices) and self._within(stage).isdisjoint(emit.precise)
         if self.direction == "forward" and light:
@@ -226,6 +225,17 @@ class Module:
         for output in outputs:
             if writer.parts[output.name]:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
+
+    def _chunk_order(self, stage: Stage, heads: str) -> tuple[tuple[tuple[str, str], ...], str]:
+        """The order of chunks and heads among the programs of a stage, and the chunks that are counted."""
+        made = {type(self.maker[value].op) for value in self._within(stage)}
+        # heads beside each other share keys and lines of memory, chunks that follow each other blocks
+        if made & {ops.Walk, ops.WalkAdjoint}:
+            return (("n", STRIPS), ("h0", heads)), STRIPS
+        if ops.Resume in made:
+            # two chunks share a state, and the keys of the first
+            return (("side", "2"), ("h0", heads), ("n", "tl.cdiv(N, 2)")), "(N + N % 2)"
+        return (("h0", heads), ("n", "N")), "N"
 
     @property
     def tiles(self) -> tuple[tuple[str, str], ...]:

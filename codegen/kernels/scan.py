@@ -12,8 +12,8 @@ from maskdsl.schedule.unsupported import SharedSum
 def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
     """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + H[n], or the same from the end.
 
-    S[n] takes the place of H[n], which lies in memory or, where it is `made` here, never does; then the log decays are
-    left in memory too.
+    S[n] takes the place of H[n], or of an earlier one where not all states are kept. H lies in memory or, where it is
+    `made` here, never does; then the log decays are left in memory too.
     """
     assert isinstance(instruction.op, ops.Scan)
     kernel, buffers, line = emit.kernel, emit.buffers, emit.kernel.line
@@ -25,7 +25,7 @@ def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
     steps = f"range(0, {kernel.size('N')})" if made else f"tl.range(0, {kernel.size('N')}, num_stages=4)"
     with kernel.block(f"for step in {steps}:"):
         line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
-        state = buffers.address(kernel, buffers.kept[writes], "n", "h") + inner
+        state = buffers.base(kernel, instruction.results[0], "n", "h") + inner
         left = buffers.address(kernel, buffers.kept[operator], "n", "h") + (f" + {emit.lane('K')}" if diagonal else "")
         if made:
             place = Place("n")
@@ -36,9 +36,13 @@ def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
             line(f"tl.store({left}, {log})")
         else:
             log, written = f"tl.load({left})", "written"
-            line(f"written = tl.load({state}).to(tl.float32)")
+            line(f"written = tl.load({buffers.base(kernel, writes, 'n', 'h') + inner}).to(tl.float32)")
         line(f"decay = tiles.exp({log})")
-        line(f"tl.store({state}, carried)")
+        if instruction.op.every > 1:
+            with kernel.block(f"if n % {instruction.op.every} == 0:"):
+                line(f"tl.store({state}, carried)")
+        else:
+            line(f"tl.store({state}, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")
 
 

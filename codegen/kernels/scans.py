@@ -16,16 +16,16 @@ from maskdsl.schedule.unsupported import SharedSum
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.module import Module
 
-FULL = 256
+FULL = 192
 """Programs that keep a GPU busy."""
 
 
 def write(module: Module, stage: Stage, instruction: Instruction) -> None:
     """Write the kernels of a scan and what launches them."""
-    (result,) = instruction.results
     if takes_rank_one(instruction):
         _rank_one(module, stage, instruction)
         return
+    _keep(module, instruction)
     fine = module.fine
     kernel = module.new_kernel("scan", "States carried from chunk to chunk.", (*module.tiles, ("h", "H"), ("b", "B")))
     kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
@@ -37,12 +37,34 @@ def write(module: Module, stage: Stage, instruction: Instruction) -> None:
     if made is None:
         module.host += lines
     else:
-        # with a GPU full of heads each program makes what it carries; with few, all chunks are made at once
-        buffers = [line for line in lines if " = at." in line]
-        launches = [f"    {line}" for line in lines if line not in buffers]
-        tiles = made.programs.removeprefix("B * H * ")
-        module.host += [*buffers, f"if B * H * {tiles} >= {FULL}:", f"    {made.launch()}", "else:", *launches]
-    module.buffers.kept[result] = module.buffers.kept[instruction.operands[1]]
+        module.host += _either(module, instruction, made, lines)
+
+
+def _keep(module: Module, scan: Instruction) -> None:
+    """Give states a buffer: that of what chunks write, of which they take as many rows as there are states."""
+    assert isinstance(scan.op, ops.Scan)
+    buffer, every = module.buffers.kept[scan.operands[1]], scan.op.every
+    if every > 1:
+        buffer = dataclasses.replace(buffer, rows=f"-(-N // {every})", row=f"({{n}} // {every})")
+    module.buffers.kept[scan.results[0]] = buffer
+
+
+def _either(module: Module, scan: Instruction, made: Kernel, lines: list[str]) -> list[str]:
+    """Launches for many heads, each program making what it carries, and for few, all chunks being made at once."""
+    writes, states = (module.buffers.allocation(module.buffers.kept[x]) for x in (scan.operands[1], scan.results[0]))
+    # what no kernel writes needs no memory
+    own = [states] if writes in lines and states != writes else []
+    buffers = [line for line in lines if " = at." in line and not (own and line == writes)]
+    carried = [*own, made.launch()]
+    launches = [line for line in lines if line not in buffers]
+    tiles = made.programs.removeprefix("B * H * ")
+    return [
+        *buffers,
+        f"if B * H * {tiles} >= {FULL}:",
+        *(f"    {line}" for line in carried),
+        "else:",
+        *(f"    {line}" for line in launches),
+    ]
 
 
 def _rank_one(module: Module, stage: Stage, instruction: Instruction) -> None:

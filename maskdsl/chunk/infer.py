@@ -21,6 +21,7 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.Map: range(1, 100),
     ops.Dot: range(2, 3),
     ops.Scan: (2, 4),
+    ops.Resume: range(5, 6),
     ops.Tree: range(2, 3),
     ops.DecayDot: range(3, 4),
     ops.DecayDotAdjoint: range(4, 5),
@@ -159,6 +160,12 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
             for factor in x[2:]:
                 _require(factor[3:] == x[2][3:] and factor[-1] == x[1][-2], "two factors of the states' channels")
             return ((*ax.join(*(t[:3] for t in x)), *x[1][3:]),)
+        case ops.Resume():
+            query, operator, key, value, state = x
+            _require(operator[3:] == ("1", "1"), "a number as operator")
+            _require(query[-1] == key[-1] == state[-2], "queries, keys and states of the same channels")
+            _require(key[3] == value[3] and value[-1] == state[-1], "a value of the states' columns a key")
+            return ((*ax.join(*(t[:3] for t in x)), query[3], state[-1]),)
         case ops.Tree(base):
             _require_operator(x[0], x[1])
             node = ax.nodes(ax.chunk_size(x[1][2]), base)

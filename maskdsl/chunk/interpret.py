@@ -125,13 +125,16 @@ class Interpreter:
                 return x[0].triu(1 - width)
             case ops.Select(base, admissibility):
                 return _weights(x[0], x[0].shape[-2], 0, 0, base, admissibility).tril()
-            case ops.Scan(reverse):
+            case ops.Scan(reverse, every):
                 operators, writes, *rank_one = x
                 factors = _factors(operators, types)
                 if rank_one:
                     a, b = rank_one
                     factors = factors * torch.eye(writes.shape[3], dtype=writes.dtype) + a.transpose(-1, -2) @ b
-                return _scan_back(factors, writes) if reverse else _scan(factors, writes)
+                return _thinned(_scan_back(factors, writes) if reverse else _scan(factors, writes), every)
+            case ops.Resume():
+                queries, operators, pushed, v, states = x
+                return _resume(queries, operators.exp(), pushed, v, states)
             case ops.Walk(base, admissibility):
                 queries, operators, states, lam = x
                 return _walk(queries, _factors(operators, types), states, lam, base, admissibility)
@@ -244,6 +247,22 @@ def _scan_back(factors: Tensor, writes: Tensor) -> Tensor:
         a = factors[:, :, n]
         state = (a * state if a.shape[-1] == 1 else a.transpose(-1, -2) @ state) + writes[:, :, n]
     return torch.stack(states[::-1], 2)
+
+
+def _thinned(states: Tensor, every: int) -> Tensor:
+    """States of which only those of every so many chunks are there; the others are no numbers."""
+    absent = torch.arange(states.shape[2]) % every != 0
+    return states.masked_fill(absent[:, None, None], torch.nan)
+
+
+def _resume(queries: Tensor, factors: Tensor, pushed: Tensor, v: Tensor, states: Tensor) -> Tensor:
+    outputs = []
+    for n in range(states.shape[2]):
+        state = states[:, :, n - n % 2]
+        if n % 2:
+            state = factors[:, :, n - 1] * state + pushed[:, :, n - 1].transpose(-1, -2) @ v[:, :, n - 1]
+        outputs.append(queries[:, :, n] @ state)
+    return torch.stack(outputs, 2)
 
 
 def _tree(base: int, operators: Tensor, writes: Tensor, matrices: bool) -> tuple[Tensor, Tensor]:

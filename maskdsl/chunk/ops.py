@@ -281,10 +281,20 @@ class Scan(Operation):
     """(A, H[, a, b]) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + a[n]' (b[n] S[n]) + H[n], what is not there being zero.
 
     Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + b[n]' (a[n] P[n]) + H[n]. The factors a, b [.., C, K] of rank-one
-    steps are never multiplied out.
+    steps are never multiplied out. S[n] is there only for n divisible by `every`.
     """
 
     reverse: bool = False
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Resume(Operation):
+    """(R, A, P, w, S) -> R @ S for the states S of a scan of A and P' w, of which only every second one is read.
+
+    o[n] = R[n] S[n] for even n, and R[n] (A[n-1] S[n-1] + P[n-1]' w[n-1]), multiplied out, for odd n. A is a number, P
+    [.., C, K] are the keys pushed to the end of their chunk.
+    """
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class Configuration:
 
     `ratios` are the key inputs with the number of heads that share one of theirs, where it is more than one. `K` and
     `V` are the widths of keys and values, 0 where no input has that axis. `levels` is the number of levels padded to
-    a power of two, 0 without them. `chunk` overrides the chunk size.
+    a power of two, 0 without them. `chunk` overrides the chunk size. Where it is not for `training`, nothing is kept
+    for gradients, and there are no kernels for them.
     """
 
     ratios: tuple[tuple[str, int], ...]
@@ -30,6 +31,7 @@ class Configuration:
     mode: Mode
     chunk: int | None = None
     device: DeviceKind = "cuda"
+    training: bool = True
 
     def width(self, extent: int) -> int:
         """The extent of a tile that holds `extent` entries along K or V; 0 for none."""

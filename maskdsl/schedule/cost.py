@@ -52,6 +52,8 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
             return lags * _pair_flops(x, sizes)
         case ops.BandAdjoint(lags):
             return 3 * lags * _pair_flops(x[1:], sizes)
+        case ops.Resume():
+            return 2 * made * ax.extent("K", sizes) + _pair_flops(x, sizes) // 2
         case ops.Load() | ops.Cast() | ops.Align() | ops.Expand() | ops.Transpose() | ops.Constant() | ops.Identity():
             return 0
     return sum(elements(axes, sizes) for axes in x)

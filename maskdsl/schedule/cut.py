@@ -45,6 +45,7 @@ class Cut:
         self.memory, self.loads, self.maker = memory, loads, phases.maker
         self.gradients, self.precise = phases.gradients, phases.precise
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
+        self.scanned = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Resume)}
 
     def stored(
         self, needed: Iterable[str], before: int, wanted: Mapping[int, list[str]], split: bool, serial: int
@@ -141,6 +142,9 @@ class Cut:
             return {}
         if value in wanted.get(self.phases.of[value], ()):
             return {"capacity": 1}
+        if value in self.scanned:
+            # a scan has left the decays of chunks in memory; only what is constant costs less to make
+            return {"capacity": 2}
         phase = self.phases.of[value]
         # beside gradients, values of the forward pass are made again rather than kept
         own = phase in wanted and (

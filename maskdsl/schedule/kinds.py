@@ -25,8 +25,8 @@ So are pairs of positions with a decay a channel between them: a kernel of their
 The adjoint of a band makes its one of what the kernel over chunks leaves in memory beside the other results.
 """
 
-BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint)
-"""Operations whose other results a kernel makes chunk by chunk, by a loop over blocks or chunks: never done twice."""
+BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint, ops.Resume)
+"""Operations whose other results a kernel makes chunk by chunk, of blocks or of other chunks: never done twice."""
 
 ADJOINT = (ops.WalkAdjoint, ops.BandAdjoint)
 """Those of the backward pass."""

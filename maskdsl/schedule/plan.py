@@ -14,6 +14,7 @@ from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
 from maskdsl.schedule.kinds import precise_values
 from maskdsl.schedule.narrowing import narrowed
+from maskdsl.schedule.resume import resumed
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
 from maskdsl.schedule.storage import reading
@@ -39,7 +40,8 @@ class Plan:
     """The stages of both directions.
 
     `forward` and `joint` are the programs that they divide, `kept` the values that the forward stages leave in memory
-    for the backward ones, `gradient` the name under which these load the gradient of the output.
+    for the backward ones, `gradient` the name under which these load the gradient of the output. Without training
+    nothing is kept, and there are no backward stages.
     """
 
     forward: Program
@@ -55,12 +57,13 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     lowered = unshare(
         lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode))
     )
-    joint, forward = narrowed(hoist(differentiate(lowered))), narrowed(hoist(lowered))
+    training = configuration.training
+    joint, forward = narrowed(hoist(differentiate(lowered))), resumed(narrowed(hoist(lowered)), training)
     sizes = _typical(configuration)
-    first = stages(forward, sizes)
+    first = stages(forward, sizes, keeps=training)
     left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]
-    kept = (*left, *first.rows)
-    later = [output for output in joint.outputs if output not in forward.outputs]
+    kept = (*left, *first.rows) if training else ()
+    later = [output for output in joint.outputs if training and output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
     gradient = gradient_name(forward, "o")
     return Plan(forward, joint, first, stages(backward, sizes, gradient, precise_values(joint)), kept, gradient)

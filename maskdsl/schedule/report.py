@@ -124,6 +124,7 @@ class _Count:
             if isinstance(i.op, ops.Walk | ops.WalkAdjoint) and i.op.admissibility == "strong"
             for x in (*i.operands, *i.results)
         }
+        self.resumed = {i.operands[-1] for i in self.program.instructions if isinstance(i.op, ops.Resume)}
         self.names: Counter[str] = Counter()
 
     def rows(self) -> tuple[Row, ...]:
@@ -139,7 +140,7 @@ class _Count:
     def _row(self, stage: Stage) -> Row:
         instructions = self._instructions(stage)
         made = self._made_between(stage.instruction) if stage.instruction else stage.values
-        moved = sum(self._bytes(v) for v in self._loads(stage)) + sum(self._written(v) for v in made)
+        moved = sum(self._read(v) for v in self._loads(stage)) + sum(self._written(v) for v in made)
         moved += sum(self._read_of_blocks(i, stage) for i in instructions)
         computed = sum(self._flops(i, stage) for i in instructions)
         return Row(self._named(stage), made, self._programs(stage), moved, computed)
@@ -225,6 +226,10 @@ class _Count:
             axes = (*axes[:2], ax.chunks(self.plan.size), *axes[3:])
             size *= 2 if value in self.all_kept else 1
         return size * elements(axes, self.sizes)
+
+    def _read(self, value: str) -> int:
+        """The bytes of a value that a stage loads: of states that neighbouring chunks share, half."""
+        return self._bytes(value) // (2 if value in self.resumed else 1)
 
     def _logs(self, value: str) -> int:
         """The bytes of what lies beside the blocks of left siblings.

@@ -85,11 +85,16 @@ class Stages:
 
 
 def stages(
-    program: Program, sizes: Mapping[str, int], gradient: str | None = None, precise: Iterable[str] | None = None
+    program: Program,
+    sizes: Mapping[str, int],
+    gradient: str | None = None,
+    precise: Iterable[str] | None = None,
+    keeps: bool = False,
 ) -> Stages:
     """Divide a program, which loads `gradient` if it is a backward one.
 
-    `precise` are values worked out in more than the precision of the call; told where the program loads some.
+    `precise` are values worked out in more than the precision of the call; told where the program loads some. A forward
+    program `keeps` what a backward pass would have much work with.
 
     Raises Unsupported where it holds operations that no kernel is printed for.
     """
@@ -99,7 +104,7 @@ def stages(
         if takes_matrices(instruction, program.types) and not isinstance(instruction.op, BY_MATRICES):
             raise Unsupported(f"'{program.name}' has a window or strong levels over steps that do not commute.")
     wide = precise_values(program) if precise is None else frozenset(precise)
-    return _Division(program, sizes, linear(program, gradient), wide).result()
+    return _Division(program, sizes, linear(program, gradient), wide, keeps).result()
 
 
 def common_size(program: Program) -> int:
@@ -112,12 +117,17 @@ def common_size(program: Program) -> int:
 
 class _Division:
     def __init__(
-        self, program: Program, sizes: Mapping[str, int], gradients: frozenset[str], precise: frozenset[str]
+        self,
+        program: Program,
+        sizes: Mapping[str, int],
+        gradients: frozenset[str],
+        precise: frozenset[str],
+        keeps: bool,
     ) -> None:
         divided = by_phase(program, Phases(program, gradients, precise).of, precise & gradients)
         added = frozenset(divided.types) - frozenset(program.types)
         self.program, self.sizes, self.types = divided, sizes, divided.types
-        self.size = common_size(divided)
+        self.size, self.keeps = common_size(divided), keeps
         self.phases = Phases(divided, gradients | added, precise | added)
         self.maker, self.totals = self.phases.maker, self.phases.totals
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
@@ -230,11 +240,12 @@ class _Division:
     def _sinks(self) -> list[str]:
         large = [value for _, value in self.program.outputs if "T" in self.types[value]]
         outputs = [value for value in large if value not in self.memory | self.loads]
-        # the backward pass finds systems solved, and the norms of the vectors of a path
-        solved = [i.results[0] for i in self.program.instructions if isinstance(i.op, ops.Inverse)]
-        if self.phases.precise:
-            solved += [i.results[0] for i in self.program.instructions if is_norm(i, self.types)]
-        return [*outputs, *(i.results[0] for i in self.totals), *(() if self.phases.gradients else solved)]
+        if self.keeps:
+            # the backward pass finds systems solved, and the norms of the vectors of a path
+            outputs += [i.results[0] for i in self.program.instructions if isinstance(i.op, ops.Inverse)]
+            if self.phases.precise:
+                outputs += [i.results[0] for i in self.program.instructions if is_norm(i, self.types)]
+        return [*outputs, *(i.results[0] for i in self.totals)]
 
     def _host_program(self) -> Program:
         """The instructions behind the totals, which it loads, and what they need of small inputs."""

@@ -20,8 +20,10 @@ from maskdsl.spec import Spec
 MODES: dict[torch.dtype, Mode] = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
-def configuration_of(bound: Bound, result: torch.dtype, chunk: int | None, kind: DeviceKind) -> Configuration:
-    """What the kernels of a call depend on; `result` is the dtype of its output.
+def configuration_of(
+    bound: Bound, result: torch.dtype, chunk: int | None, kind: DeviceKind, training: bool = True
+) -> Configuration:
+    """What the kernels of a call depend on; `result` is the dtype of its output, `training` asks for gradients.
 
     Raises Unsupported where an input is of float64.
     """
@@ -30,7 +32,7 @@ def configuration_of(bound: Bound, result: torch.dtype, chunk: int | None, kind:
             raise Unsupported(f"Input '{name}' is of float64, for which there are no Triton kernels.")
     sizes = bound.sizes
     ratios = ratios_of(dict(sizes.key_heads), sizes.H)
-    return Configuration(ratios, sizes.K or 0, sizes.V or 0, padded(sizes.L or 0), MODES[result], chunk, kind)
+    return Configuration(ratios, sizes.K or 0, sizes.V or 0, padded(sizes.L or 0), MODES[result], chunk, kind, training)
 
 
 def device_kind(tensors: Mapping[str, Tensor]) -> DeviceKind:

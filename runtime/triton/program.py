@@ -34,7 +34,7 @@ class Program:
         self._launchers: dict[tuple[int, str], Launcher] = {}
 
     def forward(self, given: Given, tensors: Mapping[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The output, and the tensors that the backward pass wants besides its inputs."""
+        """The output, and the tensors that the backward pass, where there is one, wants besides its inputs."""
         found: tuple[Tensor, tuple[Tensor, ...]] = self._run("forward", self.module.FORWARD, given, tensors)
         return found
 

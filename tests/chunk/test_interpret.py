@@ -253,6 +253,18 @@ def test_scan_of_numbers() -> None:
     assert squeezed(result(ops.Scan(reverse=True), A, H)) == near([310, 100, 0])
 
 
+def test_a_scan_may_keep_every_second_state() -> None:
+    kept = result(ops.Scan(every=2), A, H)
+    assert squeezed(kept[:, :, ::2]) == near([0, 13])
+    assert kept[:, :, 1].isnan().all()
+
+
+def test_resume() -> None:
+    """The states of odd chunks are not read."""
+    queries, pushed, v, states = numbers(10, 100, 1000), numbers(2, 8, 1), numbers(7, 5, 1), numbers(4, math.nan, 82)
+    assert squeezed(result(ops.Resume(), queries, A, pushed, v, states)) == near([40, 100 * (2 * 4 + 14), 82000])
+
+
 def test_scan_of_matrices_transposes_on_the_way_back() -> None:
     swap = chunks([[[0, 1], [0, 0]]] * 2)
     states = chunks([[[1], [10]], [[100], [1000]]])
