@@ -390,7 +390,7 @@ class Evaluator(Memory):
             texts = [make(x, place), self.operand(y, place)]
         flips = op.transpose_x, op.transpose_y
         left_text, right_text = (f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True))
-        text = self.dot(left_text, right_text)
+        text = self.dot(left_text, right_text, result in self.precise)
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:
@@ -402,11 +402,11 @@ class Evaluator(Memory):
         # pairs of a path need more bits than bfloat16 has
         precise = instruction.results[0] in self.precise
         operand = "tl.float16" if precise and tiling.mode == "bf16" else tiling.operand
-        products = f'{operand}, "{tiling.precision}"'
+        products = f'{operand}, "{tiling.precise if precise else tiling.precision}"'
         match op:
             case ops.Inverse():
                 # ten bits of the inverse of a well-behaved system cost less than rounding its vectors
-                text = f'tiles.inverse({names[0]}, "{tiling.precision}")'
+                text = f'tiles.inverse({names[0]}, "{tiling.precise}")'
             case ops.Select(base, admissibility):
                 text = f"tiles.select({names[0]}, {base}, {admissibility == 'strong'})"
             case ops.SelectAdjoint(base, admissibility):

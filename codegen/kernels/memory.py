@@ -47,10 +47,11 @@ class Memory:
         """A tile of zeros."""
         return f"tl.zeros({self.shape(dims)}, tl.float32)" if dims else "0.0"
 
-    def dot(self, x: str, y: str) -> str:
-        """The product of two operands."""
+    def dot(self, x: str, y: str, precise: bool = False) -> str:
+        """The product of two operands, `precise` inside a path."""
         if self.tiling.operand == "tl.float32":
-            return f'tl.dot({x}, {y}, input_precision="{self.tiling.precision}")'
+            precision = self.tiling.precise if precise else self.tiling.precision
+            return f'tl.dot({x}, {y}, input_precision="{precision}")'
         return f"tl.dot({x}, {y})"
 
     # -- lanes and masks

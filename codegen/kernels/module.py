@@ -183,7 +183,7 @@ class Module:
         return emit
 
     def _chunks(self, stage: Stage) -> None:
-        tiling = self.split if stage.split else self.tiling
+        tiling = self._tiling_of(stage)
         heads, key_parts = tiling.heads, tiling.key_parts
         parts = tiling.parts * key_parts
         count = f"(H // {heads})" if heads > 1 else "H"
@@ -225,6 +225,14 @@ class Module:
         for output in outputs:
             if writer.parts[output.name]:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
+
+    def _tiling_of(self, stage: Stage) -> Tiling:
+        """The tiles of a kernel over chunks: programs share columns of V where it has any."""
+        tiling, made = self.split if stage.split else self.tiling, self._within(stage)
+        used = made.union(*(self.maker[value].operands for value in made))
+        shared = any(self.buffers.kept[value].parts for value in used & self.buffers.kept.keys())
+        columns = shared or any("V" in self.types[value] for value in used)
+        return tiling if columns else dataclasses.replace(tiling, width=0)
 
     def _chunk_order(self, stage: Stage, heads: str) -> tuple[tuple[tuple[str, str], ...], str]:
         """The order of chunks and heads among the programs of a stage, and the chunks that are counted."""

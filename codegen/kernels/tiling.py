@@ -66,6 +66,11 @@ class Tiling:
         return "tl.bfloat16" if self.mode == "bf16" else "tl.float32"
 
     @property
+    def precise(self) -> str:
+        """The same in the part of a path that is worked out in more than the precision of the call."""
+        return "tf32x3" if self.mode == "fp16" and self.device != "hip" else self.precision
+
+    @property
     def precision(self) -> str:
         """How products of float32 operands are computed."""
         if self.mode == "fp32":

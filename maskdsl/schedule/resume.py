@@ -21,11 +21,13 @@ def resumed(program: Program, training: bool) -> Program:
     """The forward program, its queries reading every second state.
 
     A program stays as it is where something else reads its states, where they are no scan of what chunks write by
-    numbers, or where it has another operation between chunks: one block of keys more is what registers hold.
+    numbers, where it has another operation between chunks (one block of keys more is what registers hold), and where
+    heads share keys: these come from cache, states do not, but every head would meet the block.
     """
     maker = {r: i for i in program.instructions for r in i.results}
     scans = [i for i in program.instructions if type(i.op) in IN_MEMORY]
-    alone = len(scans) == 1 and not any(isinstance(i.op, BETWEEN) for i in program.instructions)
+    shared = any(axis.startswith("H/") for load in program.loads for axis in load.axes)
+    alone = len(scans) == 1 and not shared and not any(isinstance(i.op, BETWEEN) for i in program.instructions)
     if not alone or not _plain(scans[0], maker):
         return program
     states = {i.results[0]: i for i in scans}
