@@ -100,6 +100,9 @@ class Session:
             click.echo(f"{name}, B = {batch}, T = {length}: {system}", err=True)
 
         entries = compare(attention, problem, inputs, self.bench, self.peers, asked, started)
+        for entry in entries:
+            times = f"{number(entry.row.forward)} and {number(entry.row.training)} ms"
+            click.echo(f"  {entry.row.system}: {times}, {number(entry.row.peak)} MB", err=True)
         return Timed(name, shape, batch, tuple(entries), exact)
 
 
