@@ -77,9 +77,12 @@ _BETWEEN_CHUNKS = (ops.Scan, ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoin
 """Those whose functions are told that operators are matrices: a matrix of one channel looks like a number."""
 
 
+FOR_KERNELS = ("every", "wide")
+"""Constants of operations that change nothing here: states of all chunks are there, in all their digits."""
+
+
 def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:
-    # states of all chunks are there: only kernels leave some out
-    constants = [f"{name}={value!r}" for name, value in vars(op).items() if name != "every"]
+    constants = [f"{name}={value!r}" for name, value in vars(op).items() if name not in FOR_KERNELS]
     if isinstance(op, _BETWEEN_CHUNKS) and ops.matrices(types):
         constants.append("matrix=True")
     return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"

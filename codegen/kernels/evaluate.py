@@ -404,9 +404,8 @@ class Evaluator(Memory):
         operand = "tl.float16" if precise and tiling.mode == "bf16" else tiling.operand
         products = f'{operand}, "{tiling.precise if precise else tiling.precision}"'
         match op:
-            case ops.Inverse():
-                # ten bits of the inverse of a well-behaved system cost less than rounding its vectors
-                text = f'tiles.inverse({names[0]}, "{tiling.precise}")'
+            case ops.Inverse(wide):
+                text = f'tiles.inverse({names[0]}, "{tiling.wide_products if wide else tiling.precise}")'
             case ops.Select(base, admissibility):
                 text = f"tiles.select({names[0]}, {base}, {admissibility == 'strong'})"
             case ops.SelectAdjoint(base, admissibility):

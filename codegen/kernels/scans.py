@@ -97,8 +97,7 @@ def _made(module: Module, stage: Stage, instruction: Instruction) -> Kernel | No
     kernel = module.new_kernel("carried", "States made and carried from chunk to chunk.", order)
     kernel.programs = f"B * H * {own.parts * own.key_parts}"
     emit = module.evaluator(kernel, stage, own)
-    # what the first kernel leaves of positions is there; what chunks write is made here
-    emit.available = (emit.available | set(module.plan.rows)) - set(instruction.operands)
+    emit.available -= set(instruction.operands)
     try:
         scan.carry(emit, instruction, made=True)
     except SharedSum:

@@ -67,16 +67,19 @@ class Tiling:
 
     @property
     def precise(self) -> str:
-        """The same in the part of a path that is worked out in more than the precision of the call."""
-        return "tf32x3" if self.mode == "fp16" and self.device != "hip" else self.precision
+        """How float32 is multiplied in the part of a path that is worked out in more than the precision of the call."""
+        return self.wide_products if self.mode == "fp16" else self.precision
+
+    @property
+    def wide_products(self) -> str:
+        """How float32 is multiplied where all its digits count."""
+        # AMD's matrix units multiply float32 itself
+        return "ieee" if self.device == "hip" else "tf32x3"
 
     @property
     def precision(self) -> str:
         """How products of float32 operands are computed."""
-        if self.mode == "fp32":
-            # AMD's matrix units multiply float32 itself
-            return "ieee" if self.device == "hip" else "tf32x3"
-        return "tf32"
+        return self.wide_products if self.mode == "fp32" else "tf32"
 
 
 Dims = tuple[tuple[int, str], ...]

@@ -192,7 +192,12 @@ class Cumsum(Operation):
 
 @dataclass(frozen=True)
 class Inverse(Operation):
-    """The inverse of I - L for a strictly lower triangular L: a triangular solve for every right-hand side at once."""
+    """The inverse of I - L for a strictly lower triangular L: a triangular solve for every right-hand side at once.
+
+    `wide` asks for more digits than ten bits have, where what the inverse is multiplied by nearly cancels.
+    """
+
+    wide: bool = False
 
 
 # -- pairs of positions of one chunk

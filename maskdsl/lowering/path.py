@@ -74,7 +74,7 @@ def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: V
     entering = emit.weave(3, [time.pulled(r.b, r.point, "entering") for r in reflections])
     leaving = emit.weave(3, [time.pushed(r.a, r.point, "leaving") for r in reflections])
 
-    inverse = emit(ops.Inverse(), system, name="inverse")
+    inverse = emit(ops.Inverse(wide=True), system, name="inverse")
     written = emit.dot(inverse, reads, "written")
     carried = emit.dot(inverse, entering, "carried")
     return Block(

@@ -15,6 +15,7 @@ from maskdsl.chunk.infer import infer
 from maskdsl.chunk.interpret import Interpreter
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.codegen import torch_ops
+from maskdsl.codegen.torch_expressions import FOR_KERNELS
 from maskdsl.mask.levels import Admissibility, levels
 
 HEADS, K, V = 2, 3, 4
@@ -52,7 +53,8 @@ def check(op: Operation, types: list[Axes], sizes: dict[str, int], *arguments: o
     expected = Interpreter(sizes).step(op, [x.clone() for x in operands], types)
     function = getattr(torch_ops, function_of(op))
     told = {"matrix": ops.matrices(types)} if isinstance(op, BETWEEN_CHUNKS) else {}
-    made = function(*operands, *arguments, **vars(op), **told)
+    constants = {name: value for name, value in vars(op).items() if name not in FOR_KERNELS}
+    made = function(*operands, *arguments, **constants, **told)
     results = [made] if isinstance(made, Tensor) else list(made)
     assert len(results) == len(expected)
     for actual, wanted in zip(results, expected, strict=True):
