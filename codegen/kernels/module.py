@@ -227,12 +227,9 @@ class Module:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
 
     def _tiling_of(self, stage: Stage) -> Tiling:
-        """The tiles of a kernel over chunks: programs share columns of V where it has any."""
-        tiling, made = self.split if stage.split else self.tiling, self._within(stage)
-        used = made.union(*(self.maker[value].operands for value in made))
-        shared = any(self.buffers.kept[value].parts for value in used & self.buffers.kept.keys())
-        columns = shared or any("V" in self.types[value] for value in used)
-        return tiling if columns else dataclasses.replace(tiling, width=0)
+        """The tiles of a kernel over chunks."""
+        tiling = self.split if stage.split else self.tiling
+        return tiling if self.plan.has_columns(stage) else dataclasses.replace(tiling, width=0)
 
     def _chunk_order(self, stage: Stage, heads: str) -> tuple[tuple[tuple[str, str], ...], str]:
         """The order of chunks and heads among the programs of a stage, and the chunks that are counted."""

@@ -88,6 +88,21 @@ def crosses(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
     return small(instruction.types[0]) and not small(axes)
 
 
+def summed_over_values(program: Program) -> frozenset[str]:
+    """What is a sum over the columns of V, of which a program may have some only, and what is made of such sums."""
+    types, found = program.types, set[str]()
+    for instruction in program.instructions:
+        op, x = instruction.op, instruction.operands
+        over = isinstance(op, ops.WalkAdjoint | ops.BandAdjoint) or bool(found & set(x))
+        if isinstance(op, ops.Dot):
+            over |= types[x[0]][-2 if op.transpose_x else -1] == "V"
+        elif isinstance(op, ops.Sum):
+            over |= "V" in {types[x[0]][dim] for dim in op.dims}
+        if over:
+            found |= set(instruction.results)
+    return frozenset(found)
+
+
 def linear(program: Program, gradient: str | None) -> frozenset[str]:
     """The values that are linear in the gradient of the output, so that rounding them costs no digits elsewhere."""
     found: set[str] = set()

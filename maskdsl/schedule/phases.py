@@ -29,26 +29,24 @@ class Phases:
         self._channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self._layer = self._layers()
-        self.handed: int | None = None
-        """The phase after the tree of a hierarchy, or after a scan with rank-one steps, in the backward pass."""
-        self._entered = self._left = self._rounded = 0
+        self._fronts: dict[str, int] = {}
+        """The phase that all of a kind wait for: the latest of them."""
         self.of = self._found()
-        rounded = [self.of[i.results[0]] for i in program.instructions if self._rounds(i)]
-        if rounded:
-            self._rounded = max(rounded)
-            self.of = self._found()
-        handed = [self.of[i.results[0]] for i in program.instructions if self._hands_down(i)]
-        if handed:
-            self.handed = max(handed)
-            self.of = self._found()
-        entering = [self.of[i.results[0]] for i in program.instructions if self._enters_path(i)]
-        if entering:
-            # at once, and after all that is done on states
-            self._entered = max(entering)
-            self.of = self._found()
-            leaving = [self.of[i.results[0]] for i in program.instructions if self._leaves_pairs(i)]
-            self._left = max(leaving, default=0)
-            self.of = self._found()
+        for kind, belongs in (
+            ("rounded", self._rounds),
+            ("handed", self._hands_down),
+            ("entered", self._enters_path),  # at once, and after all that is done on states
+            ("left", self._leaves_pairs),
+        ):
+            found = [self.of[i.results[0]] for i in program.instructions if belongs(i)]
+            if found:
+                self._fronts[kind] = max(found)
+                self.of = self._found()
+
+    @property
+    def handed(self) -> int | None:
+        """The phase after the tree of a hierarchy, or after a scan with rank-one steps, in the backward pass."""
+        return self._fronts.get("handed")
 
     def _hands_down(self, instruction: Instruction) -> bool:
         """Whether an instruction carries gradients of states from chunk to chunk, and takes much memory."""
@@ -81,11 +79,11 @@ class Phases:
             if self._inside(instruction):
                 ready = max(ready, self.handed)
         if self._rounds(instruction):
-            ready = max(ready, self._rounded)
+            ready = max(ready, self._fronts.get("rounded", 0))
         if self._enters_path(instruction):
-            ready = max(ready + 1, self._entered)
+            ready = max(ready + 1, self._fronts.get("entered", 0))
         if self._leaves_pairs(instruction):
-            ready = max(ready, self._left - 1)
+            ready = max(ready, self._fronts.get("left", 1) - 1)
         return ready + isinstance(op, ops.BandAdjoint) + self.divides(instruction)
 
     def divides(self, instruction: Instruction) -> bool:

@@ -159,7 +159,8 @@ class _Count:
     def _programs(self, stage: Stage) -> int | None:
         if stage.kind == "graph":
             return None
-        parts = -(-self.configuration.V // value_columns(self.configuration)) if self.configuration.V else 1
+        columns = self.configuration.V if self.plan.has_columns(stage) else 0
+        parts = -(-columns // value_columns(self.configuration)) if columns else 1
         if stage.split:
             parts *= -(-self.configuration.width(self.configuration.K) // CHANNELS)
         chunks = ax.extent(ax.chunks(self.plan.size), self.sizes)

@@ -27,6 +27,7 @@ from maskdsl.schedule.kinds import (
     linear,
     precise_values,
     small,
+    summed_over_values,
     takes_matrices,
     takes_rank_one,
 )
@@ -74,6 +75,17 @@ class Stages:
     totals: tuple[Instruction, ...]
     host: Program
     precise: frozenset[str]
+
+    def has_columns(self, stage: Stage) -> bool:
+        """Whether programs of a kernel over chunks share the columns of V: it has values or parts of sums of them."""
+        maker = {r: i for i in self.program.instructions for r in i.results}
+        pending, used = list(stage.values), set(stage.values)
+        while pending:
+            value = pending.pop()
+            if value not in stage.available or value in stage.values:
+                pending.extend(x for x in maker[value].operands if x not in used)
+                used |= set(maker[value].operands)
+        return any("V" in self.program.types[x] for x in used) or not used.isdisjoint(summed_over_values(self.program))
 
     @property
     def rows(self) -> tuple[str, ...]:
