@@ -16,7 +16,7 @@ from maskdsl.schedule.unsupported import SharedSum
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.module import Module
 
-FULL = 192
+FULL = 256
 """Programs that keep a GPU busy."""
 
 
