@@ -28,12 +28,9 @@ def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
         small = doubled(small, inside, row, column, 1 << power, PRECISION)
     found = tl.reshape(tl.where(diagonal, small[:, :, None, :], 0.0), (SIZE, SIZE))
     row, column = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    if COUNT > 1:
-        found = doubled(found, system, row, column, BLOCK, PRECISION)
-    if COUNT > 2:
-        found = doubled(found, system, row, column, 2 * BLOCK, PRECISION)
-    if COUNT > 4:
-        found = doubled(found, system, row, column, 4 * BLOCK, PRECISION)
+    for power in tl.static_range(4, 10):
+        if SIZE > 1 << power:
+            found = doubled(found, system, row, column, 1 << power, PRECISION)
     return found
 
 

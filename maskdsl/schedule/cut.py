@@ -130,8 +130,10 @@ class Cut:
         if not self.precise or not isinstance(maker.op, ops.Map):
             return False
         wide = [i for i, x in enumerate(maker.operands) if self._axes(x) == self._axes(value)]
-        factor = maker.op.expr.coeff(ops.argument(wide[0])) if len(wide) == 1 else 0
-        return bool(maker.op.expr == factor * ops.argument(wide[0])) if wide else False
+        if len(wide) != 1:
+            return False
+        scaled = ops.argument(wide[0])
+        return bool(maker.op.expr == maker.op.expr.coeff(scaled) * scaled)
 
     def _store(self, value: str, wanted: Mapping[int, list[str]]) -> dict[str, float]:
         """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel.

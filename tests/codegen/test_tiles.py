@@ -95,7 +95,7 @@ SYSTEMS = ["random", "correlated", "last rows beyond the data", "zero"]
 
 
 @pytest.mark.parametrize("kind", SYSTEMS)
-@pytest.mark.parametrize("size", [16, 32, 64])
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 256])
 def test_inverse(run: Run, kind: str, size: int) -> None:
     lower = system(kind, size)
     (found,) = run("inverse", lower, shapes=[(size, size)], C=size, PRECISION="ieee")
