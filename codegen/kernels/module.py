@@ -97,19 +97,8 @@ class Module:
         scans = [n for n, each in enumerate(later) if self.scans_over(each)]
         scanned = {x for n in scans for i in [later[n].instruction] if i for x in i.operands}
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
-        loops = any(isinstance(self.maker[value].op, BETWEEN) for value in self._within(stage))
+        loops = any(isinstance(self.maker[value].op, BETWEEN) for value in self.plan.within(stage))
         return scanned.issuperset(stage.values) and between.isdisjoint(stage.values) and not loops
-
-    def _within(self, stage: Stage) -> set[str]:
-        """The values that a kernel over chunks makes."""
-        made: set[str] = set()
-        pending = list(stage.values)
-        while pending:
-            value = pending.pop()
-            if value not in made and (value not in stage.available or value in stage.values):
-                made.add(value)
-                pending.extend(self.maker[value].operands)
-        return made
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""
@@ -216,9 +205,9 @@ class Module:
             self.host.append(self.buffers.allocation(self.buffers.kept[value]))
         narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
         # of blocks that are matrices few fit into shared memory: two programs at a time beat loads that run ahead
-        matrices = any(takes_matrices(self.maker[value], self.types) for value in self._within(stage))
+        matrices = any(takes_matrices(self.maker[value], self.types) for value in self.plan.within(stage))
         kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 1 if matrices else 2
-        light = not (narrow or matrices) and self._within(stage).isdisjoint(emit.precise)
+        light = not (narrow or matrices) and self.plan.within(stage).isdisjoint(emit.precise)
         if self.direction == "forward" and light:
             kernel.registers = self._registers("C", 168)
         self.host.append(kernel.launch())
@@ -233,7 +222,7 @@ class Module:
 
     def _chunk_order(self, stage: Stage, heads: str) -> tuple[tuple[tuple[str, str], ...], str]:
         """The order of chunks and heads among the programs of a stage, and the chunks that are counted."""
-        made = {type(self.maker[value].op) for value in self._within(stage)}
+        made = {type(self.maker[value].op) for value in self.plan.within(stage)}
         # heads beside each other share keys and lines of memory, chunks that follow each other blocks
         if made & {ops.Walk, ops.WalkAdjoint}:
             return (("n", STRIPS), ("h0", heads)), STRIPS

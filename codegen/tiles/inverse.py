@@ -29,7 +29,7 @@ def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     found = tl.reshape(tl.where(diagonal, small[:, :, None, :], 0.0), (SIZE, SIZE))
     row, column = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
     for power in tl.static_range(4, 10):
-        if SIZE > 1 << power:
+        if 1 << power < SIZE:
             found = doubled(found, system, row, column, 1 << power, PRECISION)
     return found
 

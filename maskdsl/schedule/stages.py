@@ -76,15 +76,22 @@ class Stages:
     host: Program
     precise: frozenset[str]
 
-    def has_columns(self, stage: Stage) -> bool:
-        """Whether programs of a kernel over chunks share the columns of V: it has values or parts of sums of them."""
+    def within(self, stage: Stage) -> set[str]:
+        """The values that a kernel over chunks makes."""
         maker = {r: i for i in self.program.instructions for r in i.results}
-        pending, used = list(stage.values), set(stage.values)
+        made: set[str] = set()
+        pending = list(stage.values)
         while pending:
             value = pending.pop()
-            if value not in stage.available or value in stage.values:
-                pending.extend(x for x in maker[value].operands if x not in used)
-                used |= set(maker[value].operands)
+            if value not in made and (value not in stage.available or value in stage.values):
+                made.add(value)
+                pending.extend(maker[value].operands)
+        return made
+
+    def has_columns(self, stage: Stage) -> bool:
+        """Whether programs of a kernel over chunks share the columns of V: it has values or parts of sums of them."""
+        made = self.within(stage)
+        used = made | {x for i in self.program.instructions if made & {*i.results} for x in i.operands}
         return any("V" in self.program.types[x] for x in used) or not used.isdisjoint(summed_over_values(self.program))
 
     @property
