@@ -64,6 +64,7 @@ _FUNCTIONS: Mapping[type[Operation], str] = {
     ops.DecayDotAdjoint: "decay_dot_adjoint",
     ops.Select: "select",
     ops.Scan: "scan",
+    ops.SolvedScan: "solved_scan",
     ops.Tree: "tree",
     ops.TreeAdjoint: "tree_adjoint",
     ops.Walk: "walk",

@@ -6,6 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 
+import sympy
+
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.codegen.kernels.evaluate import Evaluator
@@ -39,8 +41,11 @@ class ChunksKernel:
         wanted = list(dict.fromkeys([*(o.value for o in self.outputs), *self.stored]))
         if heads == 1:
             kernel.line("h = h0")
-            for value in self._in_order(wanted) if emit.precise else wanted:
-                self._write(value)
+            if emit.precise:
+                self._write_in_order(wanted)
+            else:
+                for value in wanted:
+                    self._write(value)
             return
         needed = self._needed(wanted)
         after = self._after(needed)
@@ -60,14 +65,75 @@ class ChunksKernel:
             if self._of_group(value):
                 self._write(value)
 
-    def _in_order(self, wanted: list[str]) -> Iterable[str]:
-        """The values, each time one that takes the fewest products more: registers are free again soon."""
+    def _write_in_order(self, wanted: list[str]) -> None:
+        """Write the values, each time what takes the fewest products more: registers are free again soon.
+
+        So are those of a large tile once what is narrow has been made of it, and it is added where it has to be.
+        """
+        emit, place = self.emit, self.place
+        needed = [value for value in self._needed(wanted) if value not in emit.available or value in wanted]
+        steps: dict[tuple[str, int], set[str]] = {(value, -1): self._behind(value) for value in wanted}
+        sums = {}
+        for value in needed:
+            if self._narrows(value):
+                steps.setdefault((value, -1), self._behind(value))
+            sums[value] = sorted(self._terms(value, needed), key=lambda term: len(self._behind(term)))
+            for number, term in enumerate(sums[value]):
+                steps[value, number] = self._behind(term)
         made: set[str] = set()
-        left = {value: self._behind(value) for value in wanted}
-        while left:
-            value = min(left, key=lambda each: len(left[each] - made))
-            made |= left.pop(value)
-            yield value
+        while steps:
+            step = min(steps, key=lambda each: self._rank(each, len(steps[each] - made)))
+            made |= steps.pop(step)
+            value, number = step
+            if number >= 0:
+                emit.add(value, sums[value], place)
+            elif value in wanted:
+                self._write(value)
+            else:
+                emit.tile(value, place)
+            if self._over_state(value):
+                # loading states again, from cache, costs less than keeping them in registers
+                for x in emit.available & place.tiles.keys():
+                    del place.tiles[x]
+
+    def _rank(self, step: tuple[str, int], products: int) -> tuple[bool, int, bool]:
+        """What comes first: sums over whole states, which fill the registers; of other values the large ones wait."""
+        value, number = step
+        return not self._over_state(value), products, number < 0 and len(self.emit.dims(value)) == 2
+
+    def _narrows(self, value: str) -> bool:
+        """Whether a value of positions, or less, is made of a tile that is larger."""
+        emit = self.emit
+        operands = emit.maker[value].operands if value not in emit.available else ()
+        return len(emit.dims(value)) < 2 and any(len(emit.dims(x)) == 2 for x in operands)
+
+    def _over_state(self, value: str) -> bool:
+        """Whether a value is a sum over a whole state."""
+        operands = self.emit.maker[value].operands if self._narrows(value) else ()
+        return any([letter for _, letter in self.emit.dims(x)] == ["K", "V"] for x in operands)
+
+    def _terms(self, value: str, needed: list[str]) -> list[str]:
+        """The terms of a sum of large tiles, some of which are products, but for those that belong to a larger sum."""
+        emit = self.emit
+        if emit.tiling.parts > 1 or emit.tiling.key_parts > 1 or not self._adds(value):
+            return []
+        found: list[str] = []
+        pending = [value]
+        while pending:
+            for x in emit.maker[pending.pop()].operands:
+                users = [v for v in needed if x in emit.maker[v].operands]
+                inner = x in needed and len(users) == 1 and self._adds(x)
+                (pending if inner else found).append(x)
+        outer = [v for v in needed if value in emit.maker[v].operands]
+        inside = len(outer) == 1 and self._adds(outer[0])
+        return [] if inside or sum(bool(self._behind(x)) for x in found) < 2 else found
+
+    def _adds(self, value: str) -> bool:
+        """Whether a value is a sum of tiles of its own size."""
+        emit, maker = self.emit, self.emit.maker[value]
+        total = sympy.Add(*(ops.argument(i) for i in range(len(maker.operands))))
+        sums = isinstance(maker.op, ops.Map) and len(maker.operands) > 1 and maker.op.expr == total
+        return sums and len(emit.dims(value)) == 2 and all(emit.types[x] == emit.types[value] for x in maker.operands)
 
     def _behind(self, value: str) -> set[str]:
         """The products that the kernel works out for a value."""

@@ -119,6 +119,14 @@ class Evaluator(Memory):
                 self._make(self.maker[value], place)
         return place.tiles[value]
 
+    def add(self, value: str, terms: list[str], place: Place) -> None:
+        """Add the first of the terms of a sum that are left to what has been added up of it."""
+        if value in place.tiles:
+            return
+        term, *rest = place.sums[value][1] if value in place.sums else terms
+        name, before = self.value(term, place).name, place.sums[value][0] if value in place.sums else ""
+        place.sums[value] = self.assign(value, f"{before} + {name}") if before else name, rest
+
     def column(self, weights: str, place: Place, level: str) -> str:
         """The weights of one level, which are loaded alone where they are an input."""
         value = self._input(weights)
@@ -227,6 +235,10 @@ class Evaluator(Memory):
 
     def _map(self, expr: sympy.Expr, instruction: Instruction, place: Place) -> Tile:
         result, dims = instruction.results[0], self.dims(instruction.results[0])
+        while result in place.sums and place.sums[result][1]:
+            self.add(result, [], place)
+        if result in place.sums:
+            return Tile(place.sums[result][0], dims)
         factored = self._factored(instruction, place)
         if factored:
             return factored
@@ -271,7 +283,9 @@ class Evaluator(Memory):
             return None
         operand = instruction.operands[int(rest.name[1:])]
         narrow = [instruction.operands[i] for i in _mentioned(factors)]
-        if self.dims(operand) != dims or not any(self.dims(x) for x in narrow):
+        # a constant is such a factor where an input had better stay as it came
+        constant = bool(self.precise) and not narrow and factors != 1
+        if self.dims(operand) != dims or not (constant or any(self.dims(x) for x in narrow)):
             return None
         # a factor that is itself a part of a sum would have to be whole first
         if any(x in self.sums_over_programs for x in narrow):
@@ -374,7 +388,7 @@ class Evaluator(Memory):
         left, right = self.tile(x, place), self.tile(y, place)
         contracted = left.dims[0 if op.transpose_x else 1][1]
         parts = left.parts | right.parts | self._joined(contracted)
-        rows = None
+        rows = columns = None
         if op.transpose_x and not op.transpose_y and (left.rows or right.rows):
             # both have a row for each term of the sum: the narrower one takes the factors of both
             factors = [each.rows for each in (left, right) if each.rows]
@@ -387,10 +401,14 @@ class Evaluator(Memory):
         else:
             rows = None if op.transpose_x else left.rows
             make = self.operand if op.transpose_x else self.plain
-            texts = [make(x, place), self.operand(y, place)]
+            columns = right.rows if op.transpose_y and [x for _, x in self.dims(result)] == ["C", "C"] else None
+            texts = [make(x, place), self.plain(y, place) if columns else self.operand(y, place)]
         flips = op.transpose_x, op.transpose_y
         left_text, right_text = (f"tl.trans({t})" if flip else t for t, flip in zip(texts, flips, strict=True))
         text = self.dot(left_text, right_text, result in self.precise)
+        if columns:
+            # fewer numbers than the operand has, and none of them rounded
+            text += f" * {columns}[None, :]"
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
     def _library(self, instruction: Instruction, place: Place) -> None:

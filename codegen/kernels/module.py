@@ -18,7 +18,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.kinds import BETWEEN, takes_matrices, takes_rank_one
+from maskdsl.schedule.kinds import BETWEEN, takes_matrices
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 
 FIRST = 2
@@ -306,6 +306,7 @@ class Module:
     def _graph(self, stage: Stage, instruction: Instruction) -> None:
         writers: Mapping[type, Callable[[Stage, Instruction], None]] = {
             ops.Scan: functools.partial(scans.write, self),
+            ops.SolvedScan: functools.partial(scans.write_solved, self),
             ops.Tree: self._tree,
             ops.WalkAdjoint: self._gather,
             ops.TreeAdjoint: self._descend,
@@ -326,7 +327,7 @@ class Module:
     def scans_over(stage: Stage) -> bool:
         """Whether a stage is a scan of what kernels over chunks have left in memory."""
         scan = stage.instruction
-        return scan is not None and isinstance(scan.op, ops.Scan) and not takes_rank_one(scan)
+        return scan is not None and isinstance(scan.op, ops.Scan)
 
     def _tree(self, stage: Stage, instruction: Instruction) -> None:
         operators, states = instruction.results

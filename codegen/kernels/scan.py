@@ -46,25 +46,49 @@ def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")
 
 
-def carry_rank_one(emit: Evaluator, instruction: Instruction) -> None:
-    """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + a[n]' (b[n] S[n]) + H[n], or from the end with a and b exchanged.
+def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
+    """W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = exp(A[n]) S[n] + a[n]' W[n] + H[n], or the same from the end.
 
-    All operands are made here, of what earlier kernels left in memory.
+    From there a and b are exchanged, and X is transposed. All operands are made here, of what earlier kernels left in
+    memory; factors of the rows of a and b scale what is narrower. What unrounded values and states add up to is taken
+    in halves, since systems of nearly parallel keys take differences of it.
     """
-    assert isinstance(instruction.op, ops.Scan)
+    assert isinstance(instruction.op, ops.SolvedScan)
     kernel, buffers, line, operand = emit.kernel, emit.buffers, emit.kernel.line, emit.tiling.operand
-    operator, writes, a, b = instruction.operands
+    operator, a, b, v, inverse, *writes = instruction.operands
+    halves = v in emit.precise and operand != "tl.float32"
     if instruction.op.reverse:
         a, b = b, a
-    (result,) = instruction.results
     line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
     with kernel.block(f"for step in range(0, {kernel.size('N')}):"):
         line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
         place = Place("n")
-        address = buffers.address(kernel, buffers.kept[result], "n", "h") + emit.inner(((0, "K"), (1, "V")))
-        line(f"tl.store({address}, carried)")
-        read = emit.assign("read", emit.dot(emit.operand(b, place), f"carried.to({operand})"))
+
+        def leave(result: str, tile: str) -> None:
+            address = buffers.base(kernel, result, "n", "h") + emit.inner(emit.dims(result))
+            line(f"tl.store({address}, {tile})")
+
+        states, answers = instruction.results
+        leave(states, "carried")
+        values = emit.value(v, place).name
+        read = emit.dot(emit.plain(b, place), f"carried.to({operand})")
+        rows = place.tiles[b].rows
+        read = emit.assign("read", f"{values} + {read}{f' * {rows}[:, None]' if rows else ''}")
+        system = emit.operand(inverse, place)
+        if instruction.op.reverse:
+            system = f"tl.trans({system})"
+        high = emit.assign("high", f"{read}.to({operand})")
+        solution = emit.dot(system, high)
+        if halves:
+            low = emit.assign("low", f"({read} - {high}.to(tl.float32)).to({operand})")
+            solution = f"tl.dot({system}, {high}, tl.dot({system}, {low}))"
+        found = emit.assign(answers, solution)
+        leave(answers, found)
         log = emit.value(operator, place)
         line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
-        line(f"carried += {emit.dot(f'tl.trans({emit.operand(a, place)})', f'{read}.to({operand})')}")
-        line(f"carried += {emit.value(writes, place).name}")
+        left = f"tl.trans({emit.plain(a, place)})"
+        rows = place.tiles[a].rows
+        right = f"({found} * {rows}[:, None])" if rows else found
+        line(f"carried += {emit.dot(left, f'{right}.to({operand})')}")
+        for each in writes:
+            line(f"carried += {emit.value(each, place).name}")

@@ -9,7 +9,6 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import scan
 from maskdsl.codegen.kernels.kernel import Kernel
-from maskdsl.schedule.kinds import takes_rank_one
 from maskdsl.schedule.stages import Stage
 from maskdsl.schedule.unsupported import SharedSum
 
@@ -22,9 +21,6 @@ FULL = 256
 
 def write(module: Module, stage: Stage, instruction: Instruction) -> None:
     """Write the kernels of a scan and what launches them."""
-    if takes_rank_one(instruction):
-        _rank_one(module, stage, instruction)
-        return
     _keep(module, instruction)
     fine = module.fine
     kernel = module.new_kernel("scan", "States carried from chunk to chunk.", (*module.tiles, ("h", "H"), ("b", "B")))
@@ -38,6 +34,20 @@ def write(module: Module, stage: Stage, instruction: Instruction) -> None:
         module.host += lines
     else:
         module.host += _either(module, instruction, made, lines)
+
+
+def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None:
+    """Write the kernel of a scan whose chunks solve a system, and what launches it."""
+    own = dataclasses.replace(
+        module.tiling, value=min(64, module.tiling.value), columns=module.tiling.held("V"), heads=1
+    )
+    order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
+    kernel = module.new_kernel("scan", "States carried from chunk to chunk, and what chunks write to them.", order)
+    kernel.programs = f"B * H * {own.parts}"
+    module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in instruction.results]
+    scan.carry_solved(module.evaluator(kernel, stage, own), instruction)
+    kernel.warps, kernel.stages = 4, 3
+    module.host.append(kernel.launch())
 
 
 def _keep(module: Module, scan: Instruction) -> None:
@@ -65,19 +75,6 @@ def _either(module: Module, scan: Instruction, made: Kernel, lines: list[str]) -
         "else:",
         *(f"    {line}" for line in launches),
     ]
-
-
-def _rank_one(module: Module, stage: Stage, instruction: Instruction) -> None:
-    own = dataclasses.replace(
-        module.tiling, value=min(64, module.tiling.value), columns=module.tiling.held("V"), heads=1
-    )
-    order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
-    kernel = module.new_kernel("scan", "States carried from chunk to chunk, through rank-one steps.", order)
-    kernel.programs = f"B * H * {own.parts}"
-    module.host.append(module.buffers.allocation(module.buffers.keep(instruction.results[0])))
-    scan.carry_rank_one(module.evaluator(kernel, stage, own), instruction)
-    kernel.warps, kernel.stages = 4, 2
-    module.host.append(kernel.launch())
 
 
 def _made(module: Module, stage: Stage, instruction: Instruction) -> Kernel | None:

@@ -44,6 +44,8 @@ class Place:
     beside: bool = False
     tiles: dict[str, Tile] = field(default_factory=dict)
     scaled: dict[str, str] = field(default_factory=dict)
+    sums: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    """What has been added up of a sum, and the terms that are left."""
     ready: bool = False
     shifted: dict[int, Place] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from maskdsl.codegen.torch_ops.band import band, band_adjoint
 from maskdsl.codegen.torch_ops.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.torch_ops.inside import cumsum, inverse, select, select_adjoint, spans, spans_adjoint
 from maskdsl.codegen.torch_ops.layout import chunk, place, shift, unchunk
-from maskdsl.codegen.torch_ops.scan import scan
+from maskdsl.codegen.torch_ops.scan import scan, solved_scan
 from maskdsl.codegen.torch_ops.tree import tree, tree_adjoint
 from maskdsl.codegen.torch_ops.walk import walk, walk_adjoint
 
@@ -26,6 +26,7 @@ __all__ = [
     "select",
     "select_adjoint",
     "shift",
+    "solved_scan",
     "spans",
     "spans_adjoint",
     "tree",

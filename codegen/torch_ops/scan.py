@@ -1,4 +1,4 @@
-"""The serial scan over chunks."""
+"""The serial scans over chunks."""
 
 from __future__ import annotations
 
@@ -8,35 +8,48 @@ from torch import Tensor
 from maskdsl.codegen.torch_ops.operators import act, factors
 
 
-def scan(
-    operators: Tensor,
-    writes: Tensor,
-    a: Tensor | None = None,
-    b: Tensor | None = None,
-    reverse: bool = False,
-    matrix: bool = False,
-) -> Tensor:
-    """S[0] = 0, S[n + 1] = A[n] S[n] + a[n]' (b[n] S[n]) + H[n].
-
-    Reversed, P[N - 1] = 0, P[n - 1] = A[n]' P[n] + b[n]' (a[n] P[n]) + H[n].
-    """
+def scan(operators: Tensor, writes: Tensor, reverse: bool = False, matrix: bool = False) -> Tensor:
+    """S[0] = 0, S[n + 1] = A[n] S[n] + H[n]; reversed, P[N - 1] = 0, P[n - 1] = A[n]' P[n] + H[n]."""
     steps = factors(operators, matrix)
-    rank_one = [] if a is None or b is None else [b, a] if reverse else [a, b]
-    if not reverse:
-        return _serial([steps, *rank_one], writes, range(writes.shape[2]))
-    return _serial([steps.mT if matrix else steps, *rank_one], writes, range(writes.shape[2] - 1, -1, -1))
-
-
-def _serial(operators: list[Tensor], writes: Tensor, order: range) -> Tensor:
-    shape = torch.broadcast_shapes(*(x.shape[:3] for x in (*operators, writes)))
+    shape = torch.broadcast_shapes(steps.shape[:3], writes.shape[:3])
     out = writes.new_empty(*shape, *writes.shape[3:])
-    steps, *rank_one = (x.expand(*shape, *x.shape[3:]) for x in operators)
+    steps = (steps.mT if matrix and reverse else steps).expand(*shape, *steps.shape[3:])
     state = torch.zeros_like(out[:, :, 0])
-    for n in order:
+    for n in _order(shape[2], reverse):
         out[:, :, n] = state
-        after = act(steps[:, :, n], state) + writes[:, :, n]
-        if rank_one:
-            a, b = (x[:, :, n] for x in rank_one)
-            after = after + a.mT @ (b @ state)
-        state = after
+        state = act(steps[:, :, n], state) + writes[:, :, n]
     return out
+
+
+def solved_scan(
+    operators: Tensor,
+    a: Tensor,
+    b: Tensor,
+    v: Tensor,
+    inverse: Tensor,
+    writes: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = A[n] S[n] + a[n]' W[n] + H[n]: S and W.
+
+    Reversed, from the end, with a and b exchanged and X transposed.
+    """
+    if reverse:
+        a, b, inverse = b, a, inverse.mT
+    given = [factors(operators, matrix=False), a, b, inverse, v, *([] if writes is None else [writes])]
+    shape = torch.broadcast_shapes(*(x.shape[:3] for x in given))
+    steps, a, b, inverse, v, *rest = (x.expand(*shape, *x.shape[3:]) for x in given)
+    states = v.new_empty(*shape, a.shape[-1], v.shape[-1])
+    answers = v.new_empty(*shape, *v.shape[3:])
+    state = torch.zeros_like(states[:, :, 0])
+    for n in _order(shape[2], reverse):
+        states[:, :, n] = state
+        answers[:, :, n] = inverse[:, :, n] @ (v[:, :, n] + b[:, :, n] @ state)
+        state = steps[:, :, n] * state + a[:, :, n].mT @ answers[:, :, n]
+        for each in rest:
+            state += each[:, :, n]
+    return states, answers
+
+
+def _order(count: int, reverse: bool) -> range:
+    return range(count - 1, -1, -1) if reverse else range(count)

@@ -20,7 +20,8 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.Weave: range(1, 100),
     ops.Map: range(1, 100),
     ops.Dot: range(2, 3),
-    ops.Scan: (2, 4),
+    ops.Scan: (2,),
+    ops.SolvedScan: (5, 6),
     ops.Resume: range(5, 6),
     ops.Tree: range(2, 3),
     ops.DecayDot: range(3, 4),
@@ -156,10 +157,17 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
     match op:
         case ops.Scan():
             _require_operator(x[0], x[1])
-            _require(len(x) == 2 or not ops.matrices(x[:1]), "rank-one steps beside decays")
-            for factor in x[2:]:
-                _require(factor[3:] == x[2][3:] and factor[-1] == x[1][-2], "two factors of the states' channels")
             return ((*ax.join(*(t[:3] for t in x)), *x[1][3:]),)
+        case ops.SolvedScan():
+            operator, a, b, v, inverse, *writes = x
+            _require(operator[3:] in (("1", "1"), (a[-1], "1")), "a number or a diagonal as operator")
+            _require(a[3:] == b[3:], "two factors of the same rows and channels")
+            _require(v[3] == a[3], "values of the factors' rows")
+            _require(inverse[3:] == (a[3], a[3]), "a system of the factors' rows")
+            state = (a[-1], v[-1])
+            _require(all(t[3:] == state for t in writes), "writes of the states' type")
+            lead = ax.join(*(t[:3] for t in x))
+            return ((*lead, *state), (*lead, *v[3:]))
         case ops.Resume():
             query, operator, key, value, state = x
             _require(operator[3:] == ("1", "1"), "a number as operator")

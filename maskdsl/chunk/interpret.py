@@ -65,6 +65,8 @@ class Interpreter:
                 return self._tree_adjoint(base, x, types)
             case ops.Tree(base):
                 return _tree(base, x[0], x[1], ops.matrices(types))
+            case ops.SolvedScan(reverse):
+                return _solved_scan(reverse, *x)
         return (self._value(op, x, types),)
 
     def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
@@ -126,11 +128,7 @@ class Interpreter:
             case ops.Select(base, admissibility):
                 return _weights(x[0], x[0].shape[-2], 0, 0, base, admissibility).tril()
             case ops.Scan(reverse, every):
-                operators, writes, *rank_one = x
-                factors = _factors(operators, types)
-                if rank_one:
-                    a, b = rank_one
-                    factors = factors * torch.eye(writes.shape[3], dtype=writes.dtype) + a.transpose(-1, -2) @ b
+                factors, writes = _factors(x[0], types), x[1]
                 return _thinned(_scan_back(factors, writes) if reverse else _scan(factors, writes), every)
             case ops.Resume():
                 queries, operators, pushed, v, states = x
@@ -247,6 +245,26 @@ def _scan_back(factors: Tensor, writes: Tensor) -> Tensor:
         a = factors[:, :, n]
         state = (a * state if a.shape[-1] == 1 else a.transpose(-1, -2) @ state) + writes[:, :, n]
     return torch.stack(states[::-1], 2)
+
+
+def _solved_scan(
+    reverse: bool, logs: Tensor, a: Tensor, b: Tensor, v: Tensor, inverse: Tensor, writes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Chunk by chunk, from the end with the factors exchanged and the system transposed."""
+    if reverse:
+        a, b, inverse = b, a, inverse.transpose(-1, -2)
+    count = max(t.shape[2] for t in (logs, a, b, inverse, v))
+    state = 0 * (a[:, :, 0].transpose(-1, -2) @ inverse[:, :, 0] @ v[:, :, 0] * logs[:, :, 0])
+    states, answers = [], []
+    for n in reversed(range(count)) if reverse else range(count):
+        states.append(state)
+        log, left, right, solve, value = (t[:, :, min(n, t.shape[2] - 1)] for t in (logs, a, b, inverse, v))
+        answers.append(solve @ (value + right @ state))
+        state = log.exp() * state + left.transpose(-1, -2) @ answers[-1]
+        if writes is not None:
+            state = state + writes[:, :, n]
+    order = -1 if reverse else 1
+    return torch.stack(states[::order], 2), torch.stack(answers[::order], 2)
 
 
 def _thinned(states: Tensor, every: int) -> Tensor:

@@ -283,14 +283,25 @@ class SelectAdjoint(Operation):
 
 @dataclass(frozen=True)
 class Scan(Operation):
-    """(A, H[, a, b]) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + a[n]' (b[n] S[n]) + H[n], what is not there being zero.
+    """(A, H) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + H[n].
 
-    Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + b[n]' (a[n] P[n]) + H[n]. The factors a, b [.., C, K] of rank-one
-    steps are never multiplied out. S[n] is there only for n divisible by `every`.
+    Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + H[n]. S[n] is there only for n divisible by `every`.
     """
 
     reverse: bool = False
     every: int = 1
+
+
+@dataclass(frozen=True)
+class SolvedScan(Operation):
+    """(A, a, b, u, X[, H]) -> S, W: a scan whose chunks solve a system for what they write.
+
+    S[0] = 0, W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = A[n] S[n] + a[n]' W[n] + H[n], no H being zero. Reversed:
+    S[N - 1] = 0, W[n] = X[n]' (u[n] + a[n] S[n]), S[n - 1] = A[n]' S[n] + b[n]' W[n] + H[n]. X [.., R, R] is the
+    inverse of a system of R rows a chunk, a and b are [.., R, K], u and W [.., R, V]; A is a number or a diagonal.
+    """
+
+    reverse: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,16 @@ class Adjoints:
 
     def __init__(self, build: Builder) -> None:
         self.build = build
-        self.systems = {i.results[0]: i.operands[0] for i in build.instructions if isinstance(i.op, ops.Inverse)}
+        self.systems: dict[str, str] = {}
+        for each in build.instructions:
+            if isinstance(each.op, ops.Inverse):
+                self.systems[each.results[0]] = each.operands[0]
+            elif isinstance(each.op, ops.Cast) and each.operands[0] in self.systems:
+                self.systems[each.results[0]] = self.systems[each.operands[0]]
 
     def sources(self, instruction: Instruction) -> Sequence[str]:
         """The values whose gradients an instruction has: its operands, but a system in the place of its inverse."""
-        if not self._solves(instruction):
+        if not self._solves(instruction) and not isinstance(instruction.op, ops.SolvedScan):
             return instruction.operands
         return [self.systems.get(x, x) for x in instruction.operands]
 
@@ -65,6 +70,8 @@ class Adjoints:
                 return [self._inverse(x[0], instruction.results[0], dy)]
             case ops.Scan(reverse=False):
                 return self._scan(x, instruction.results[0], dy)
+            case ops.SolvedScan(reverse=False):
+                return self._solved_scan(instruction, grads)
             case ops.Spans(steps, row, column):
                 return [build(ops.SpansAdjoint(steps, row, column), dy, name=f"d_{x[0]}")]
             case ops.Select(base, admissibility):
@@ -150,20 +157,38 @@ class Adjoints:
         return self.build(ops.Tril(-1), full, name=f"d_{system}")
 
     def _scan(self, operands: Sequence[str], states: str, dy: str) -> Sequence[str | None]:
-        build, (operator, writes, *rank_one) = self.build, operands
-        after = build(ops.Scan(reverse=True), operator, dy, *rank_one, name=f"d_{writes}")
-        axes = build.types[operator]
+        operator, writes = operands
+        after = self.build(ops.Scan(reverse=True), operator, dy, name=f"d_{writes}")
+        return [self._of_operator(operator, states, after), self.reduce(after, self.build.types[writes])]
+
+    def _of_operator(self, operator: str, states: str, after: str) -> str:
+        """The gradient of a chunk's operator, from the states before it and the gradients of those after it."""
+        build, axes = self.build, self.build.types[operator]
         if ops.matrices([axes]):
-            d_operator = self.reduce(build(ops.Dot(False, True), after, states, name=f"d_{operator}"), axes)
-        else:
-            products = build(ops.Map(ops.argument(0) * ops.argument(1)), after, states, name=f"d_{operator}_all")
-            slope = ops.Map(ops.argument(0) * sympy.exp(ops.argument(1)))
-            d_operator = build(slope, self.reduce(products, axes), operator, name=f"d_{operator}")
-        d_rank_one = []
-        for x, other, read, reached in zip(rank_one, rank_one[::-1], (states, after), (after, states), strict=False):
-            shares = build(ops.Dot(), other, read, name=f"{other}_reads")
-            d_rank_one.append(self.reduce(build(ops.Dot(False, True), shares, reached, name=f"d_{x}"), build.types[x]))
-        return [d_operator, self.reduce(after, build.types[writes]), *d_rank_one]
+            return self.reduce(build(ops.Dot(False, True), after, states, name=f"d_{operator}"), axes)
+        products = build(ops.Map(ops.argument(0) * ops.argument(1)), after, states, name=f"d_{operator}_all")
+        slope = ops.Map(ops.argument(0) * sympy.exp(ops.argument(1)))
+        return build(slope, self.reduce(products, axes), operator, name=f"d_{operator}")
+
+    def _solved_scan(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
+        """The same scan from the end: dW enters as values do, dS as writes do, and it answers dv, as in `_solve`."""
+        build, types = self.build, self.build.types
+        operator, a, b, v, inverse, *writes = instruction.operands
+        states, answers = instruction.results
+        d_states, d_answers = grads
+        after, d_v = build.apply(
+            ops.SolvedScan(reverse=True), operator, a, b, d_answers, inverse, d_states, name=f"d_{answers}"
+        )
+        found = [self._of_operator(operator, states, after)]
+        for factor, left, right in ((a, answers, after), (b, d_v, states)):
+            gradient = build(ops.Dot(False, True), left, right, name=f"d_{factor}")
+            found.append(self.reduce(gradient, types[factor]))
+        system, pairs = self.systems[inverse], (d_v, answers)
+        if build.makers[inverse].op == ops.Cast(wide=False):
+            pairs = tuple(build(ops.Cast(wide=True), x, name=f"{x}_double") for x in pairs)
+        full = build(ops.Dot(False, True), *pairs, name=f"d_{system}_full")
+        d_system = self.reduce(build(ops.Tril(-1), full, name=f"d_{system}"), types[system])
+        return [*found, self.reduce(d_v, types[v]), d_system, *(self.reduce(after, types[x]) for x in writes)]
 
     def reduce(self, grad: str, target: Axes) -> str:
         """A gradient summed over the axes along which its value was broadcast."""

@@ -10,8 +10,8 @@ from maskdsl.chunk import ops
 from maskdsl.lowering.chunking import chunk_size
 from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
 from maskdsl.lowering.expressions import Expressions
-from maskdsl.lowering.path import Block, Reflection, block
-from maskdsl.lowering.timeline import Vector, timeline
+from maskdsl.lowering.path import Block, Reflection, block, decays, solved, steps
+from maskdsl.lowering.timeline import Timeline, Vector, timeline
 from maskdsl.mask.nodes import Kind, Scalar
 from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term
 from maskdsl.mask.normalize import normalize
@@ -60,49 +60,78 @@ class TermLowering:
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
-        part = self._path(node)
         v = self.emit.chunk(self.emit.every_token(self.expressions.value(node.v, "v")), self.size)
-        near = self.emit.dot(self._masked(part.scores), v, "inside")
-        far = self._far(part, v)
-        total = near if far is None else self.emit.add(near, far, "o_chunks")
+        scanned = self.term.hierarchy is None and self.term.window is None
+        total = self._solved(node, v) if self.reflecting and scanned else self._blocks(node, v)
         return self.emit(ops.Unchunk(self.size), total, name="o_term")
 
-    def _path(self, node: Attend) -> Block:
-        decays: list[str] = []
+    def _blocks(self, node: Attend, v: str) -> str:
+        """Chunks as blocks that are known before any state."""
+        part = block(self.emit, *self._path(node, self.reflecting))
+        if self.reflecting:
+            part = part.changed(self._narrow)
+        near = self.emit.dot(self._masked(part.scores), v, "inside")
+        far = self._far(part, v)
+        return near if far is None else self.emit.add(near, far, "o_chunks")
+
+    def _solved(self, node: Attend, v: str) -> str:
+        """Rank-one steps in a scan, which solves for what they read of the states that it carries."""
+        emit = self.emit
+        time, reflections, q, k = self._path(node, wide=False)
+        plain, found = decays(time, q, k), steps(emit, time, reflections, q, k)
+        path = self._path(node, wide=True)
+        precise = steps(emit, *path)
+        inverse = self._narrow(solved(emit, precise))
+        writes = () if found.reads is None else (emit.dot(plain.pushed, v, "states", tx=True),)
+        values = v if found.reads is None else emit.dot(found.reads, v, "reads_values")
+        pulled, *operands = emit.match(
+            CHUNK_HEADS, plain.pulled, plain.decay, found.leaving, found.entering, values, inverse, *writes
+        )
+        before, written = emit.builder.apply(ops.SolvedScan(), *operands, name="before")
+        inside = emit.dot(precise.answers, self._precise(written, wide=True), "inside")
+        if found.reads is not None:
+            own = emit.dot(decays(path[0], path[2], path[3]).scores, self._precise(v, wide=True), "own")
+            inside = emit.add(own, inside, "inside_all")
+        return emit.add(self._narrow(inside), emit.dot(pulled, before, "carried_over"), "o_chunks")
+
+    def _path(self, node: Attend, wide: bool) -> tuple[Timeline, list[Reflection], Vector, Vector]:
+        """The path of a chunk with its queries and keys, in more than the precision of the call where `wide`."""
+        gates: list[str] = []
         reflections = []
         for step in self.term.path:
             match step:
                 case Decay(g):
-                    decays.append(self._gate(g))
+                    gates.append(self._gate(g, wide))
                 case RankOne(a, b, coefficient):
                     weighted = Scalar(multiply(coefficient, a).expr, a.kind)
-                    reflections.append(Reflection(self._vector(weighted, "a"), self._vector(b, "b"), len(decays)))
-        time = timeline(self.emit, self.size, decays)
-        part = block(self.emit, time, reflections, self._vector(node.q, "q"), self._vector(node.k, "k"))
-        if not self.reflecting:
-            return part
-        return part.changed(lambda value: self.emit(ops.Cast(wide=False), value, name=f"{value}_narrow"))
+                    vectors = self._vector(weighted, "a", wide), self._vector(b, "b", wide)
+                    reflections.append(Reflection(*vectors, len(gates)))
+        time = timeline(self.emit, self.size, gates)
+        return time, reflections, self._vector(node.q, "q", wide), self._vector(node.k, "k", wide)
 
-    def _gate(self, g: Scalar) -> str:
+    def _gate(self, g: Scalar, wide: bool) -> str:
         value = self.expressions.value(g, "g")
         bounded = self.emit.map(sympy.Max(self.emit.ref(value), _SMALLEST_LOG), TOKEN_HEADS, value)
-        return self._precise(self.emit.chunk(self.emit.every_token(bounded), self.size))
+        return self._precise(self.emit.chunk(self.emit.every_token(bounded), self.size), wide)
 
-    def _vector(self, vector: Scalar, name: str) -> Vector:
+    def _vector(self, vector: Scalar, name: str, wide: bool) -> Vector:
         coefficient, rest = self.expressions.split(vector)
-        value = self._precise(self.emit.chunk(self.emit.every_token(self.expressions.value(rest, name)), self.size))
+        value = self.emit.chunk(self.emit.every_token(self.expressions.value(rest, name)), self.size)
         if coefficient.kind is Kind.CONST:
-            return Vector(value, self.expressions.constant(coefficient.expr))
+            return Vector(self._precise(value, wide), self.expressions.constant(coefficient.expr))
         factor = self.emit.chunk(self.expressions.value(coefficient, f"{name}_scale"), self.size)
-        return Vector(value, self._precise(factor))
+        return Vector(self._precise(value, wide), self._precise(factor, wide))
 
-    def _precise(self, value: str) -> str:
+    def _precise(self, value: str, wide: bool) -> str:
         """A value in the precision of the path.
 
         What a chunk of rank-one steps adds up can cancel: reflections (beta = 2) along nearly parallel keys lose two
         digits in 64 positions, growing operators more. In float64 nothing is lost, and only this part pays for it.
         """
-        return self.emit(ops.Cast(wide=True), value, name=f"{value}_double") if self.reflecting else value
+        return self.emit(ops.Cast(wide=True), value, name=f"{value}_double") if wide else value
+
+    def _narrow(self, value: str) -> str:
+        return self.emit(ops.Cast(wide=False), value, name=f"{value}_narrow")
 
     def _masked(self, scores: str) -> str:
         """The scores inside a chunk under the term's hierarchy and window."""
@@ -122,7 +151,7 @@ class TermLowering:
         states = self.emit.dot(part.pushed, v, "states", tx=True)
         hierarchy = self.term.hierarchy
         if hierarchy is None:
-            pulled, *operands = self.emit.match(CHUNK_HEADS, part.pulled, part.decay, states, *part.rank_one)
+            pulled, *operands = self.emit.match(CHUNK_HEADS, part.pulled, part.decay, states)
             return self.emit.dot(pulled, self.emit(ops.Scan(), *operands, name="before"), "carried_over")
         operator, states, pulled = self.emit.match(CHUNK_HEADS, self._operator(part), states, part.pulled)
         weights = self._weights(hierarchy)

@@ -1,4 +1,4 @@
-"""A path inside one chunk, reduced to four values: scores, pulled queries, pushed keys and the chunk's operator.
+"""A path inside one chunk, reduced to what chunks hand to each other.
 
 The step operator of a position is a product of decays and of rank-one steps I + a b'. Let W be what the rank-one steps
 read: w = b' S before each step. With T, B and Q the decayed dots of b with a, b with k and q with a,
@@ -10,9 +10,10 @@ arXiv 2406.06484). Several rank-one steps a position are woven into one system; 
 
 Where a step pushes along the very key that is written, a = c k as in the delta rule, what both write is k~' Y with
 
-    (I - cB) Y = V + c B~ S0,         Y = V + c W,
+    (I - cB) Y = V + c B~ S0,         Y = V + c W.
 
-and the inverse of that system alone takes the place of two products with it.
+A scan solves the system of a chunk for the state that has come there. Blocks of a hierarchy and bands are read before
+any state is known: they take the solution for all states, which is more work.
 """
 
 from __future__ import annotations
@@ -57,53 +58,82 @@ class Block:
         return Block(scores, pulled, pushed, decay, tuple(map(change, self.rank_one)))
 
 
-def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: Vector, k: Vector) -> Block:
-    """The block of a path; queries and keys stand at the end of their position."""
+@dataclass(frozen=True)
+class Steps:
+    """The rank-one steps of a chunk, R rows for all of them, before their system is solved.
+
+    (I - system) W = reads V + entering S0; W adds leaving' W to the state after the chunk and answers W to what queries
+    read. Without `reads` the keys' own writes are among these: W is Y, and reads are the identity.
+    """
+
+    system: str
+    entering: str
+    leaving: str
+    answers: str
+    reads: str | None
+
+
+def decays(time: Timeline, q: Vector, k: Vector) -> Block:
+    """The block of a path but for its rank-one steps; queries and keys stand at the end of their position."""
     end = time.steps
-    scores = time.pairs(q, end, k, end, 0, "scores")
-    pulled = time.pulled(q, end, "pulled")
-    pushed = time.pushed(k, end, "pushed")
-    if not reflections:
-        return Block(scores, pulled, pushed, time.total())
-
-    if len(reflections) == 1 and _writes_key(reflections[0], k, end):
-        return _delta(emit, time, reflections[0], scores, pulled, pushed, k)
-    system = emit.weave(3, [_reads_of(emit, time, reflections, reader) for reader in range(len(reflections))])
-    reads = emit.weave(3, [time.pairs(r.b, r.point, k, end, -1, "reads") for r in reflections])
-    answers = emit.weave(4, [time.pairs(q, end, r.a, r.point, 0, "answers") for r in reflections])
-    entering = emit.weave(3, [time.pulled(r.b, r.point, "entering") for r in reflections])
-    leaving = emit.weave(3, [time.pushed(r.a, r.point, "leaving") for r in reflections])
-
-    inverse = emit(ops.Inverse(wide=True), system, name="inverse")
-    written = emit.dot(inverse, reads, "written")
-    carried = emit.dot(inverse, entering, "carried")
     return Block(
-        scores=emit.add(scores, emit.dot(answers, written, "corrections"), "scores_path"),
-        pulled=emit.add(pulled, emit.dot(answers, carried, "pulled_corrections"), "pulled_path"),
-        pushed=emit.add(pushed, emit.dot(written, leaving, "pushed_corrections", tx=True), "pushed_path"),
-        decay=time.total(),
-        rank_one=(leaving, carried),
+        time.pairs(q, end, k, end, 0, "scores"),
+        time.pulled(q, end, "pulled"),
+        time.pushed(k, end, "pushed"),
+        time.total(),
     )
+
+
+def steps(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: Vector, k: Vector) -> Steps:
+    """The rank-one steps of a path."""
+    end = time.steps
+    if len(reflections) == 1 and _writes_key(reflections[0], k, end):
+        (step,) = reflections
+        reader, plain = Vector(step.b.value, step.a.coefficient), decays(time, q, k)
+        return Steps(
+            system=time.pairs(reader, step.point, k, end, -1, "system"),
+            entering=time.pulled(reader, step.point, "entering"),
+            leaving=plain.pushed,
+            answers=plain.scores,
+            reads=None,
+        )
+    return Steps(
+        system=emit.weave(3, [_reads_of(emit, time, reflections, reader) for reader in range(len(reflections))]),
+        reads=emit.weave(3, [time.pairs(r.b, r.point, k, end, -1, "reads") for r in reflections]),
+        answers=emit.weave(4, [time.pairs(q, end, r.a, r.point, 0, "answers") for r in reflections]),
+        entering=emit.weave(3, [time.pulled(r.b, r.point, "entering") for r in reflections]),
+        leaving=emit.weave(3, [time.pushed(r.a, r.point, "leaving") for r in reflections]),
+    )
+
+
+def solved(emit: Emitter, found: Steps) -> str:
+    """The inverse of the system of rank-one steps."""
+    return emit(ops.Inverse(wide=found.reads is not None), found.system, name="inverse")
+
+
+def block(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], q: Vector, k: Vector) -> Block:
+    """The block of a path, its system solved for every state."""
+    plain = decays(time, q, k)
+    if not reflections:
+        return plain
+    found = steps(emit, time, reflections, q, k)
+    inverse = solved(emit, found)
+    carried = emit.dot(inverse, found.entering, "carried")
+    pulled = emit.add(plain.pulled, emit.dot(found.answers, carried, "pulled_corrections"), "pulled_path")
+    if found.reads is None:
+        scores = emit.dot(found.answers, inverse, "scores_path")
+        pushed = emit.dot(inverse, found.leaving, "pushed_path", tx=True)
+    else:
+        written = emit.dot(inverse, found.reads, "written")
+        scores = emit.add(plain.scores, emit.dot(found.answers, written, "corrections"), "scores_path")
+        corrections = emit.dot(written, found.leaving, "pushed_corrections", tx=True)
+        pushed = emit.add(plain.pushed, corrections, "pushed_path")
+    return Block(scores, pulled, pushed, plain.decay, (found.leaving, carried))
 
 
 def _writes_key(step: Reflection, k: Vector, end: int) -> bool:
     """Whether a step pushes along a multiple of the key, at its place."""
     return step.a.value == k.value and step.point == end and step.b.coefficient == k.coefficient == sympy.S.One
-
-
-def _delta(emit: Emitter, time: Timeline, step: Reflection, scores: str, pulled: str, pushed: str, k: Vector) -> Block:
-    """The block of a path with one step a position, along a multiple of the key."""
-    reader = Vector(step.b.value, step.a.coefficient)
-    system = time.pairs(reader, step.point, k, time.steps, -1, "system")
-    inverse = emit(ops.Inverse(), system, name="inverse")
-    carried = emit.dot(inverse, time.pulled(reader, step.point, "entering"), "carried")
-    return Block(
-        scores=emit.dot(scores, inverse, "scores_path"),
-        pulled=emit.add(pulled, emit.dot(scores, carried, "pulled_corrections"), "pulled_path"),
-        pushed=emit.dot(inverse, pushed, "pushed_path", tx=True),
-        decay=time.total(),
-        rank_one=(pushed, carried),
-    )
 
 
 def _reads_of(emit: Emitter, time: Timeline, reflections: Sequence[Reflection], reader: int) -> str:

@@ -42,6 +42,9 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
             return 6 * elements(x[0], sizes) * ax.extent("K", sizes)
         case ops.Scan() | ops.Tree():
             return made * _operator_width(x[0], sizes)
+        case ops.SolvedScan():
+            width = 2 * ax.extent(x[1][-2], sizes) + 4 * ax.extent(x[1][-1], sizes)
+            return 2 * elements(instruction.types[0], sizes) + width * elements(instruction.types[1], sizes)
         case ops.TreeAdjoint():
             return 3 * sum(elements(t, sizes) for t in x[2:]) * _operator_width(x[0], sizes)
         case ops.Walk():

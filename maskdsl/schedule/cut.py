@@ -9,7 +9,7 @@ import networkx as nx
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.schedule.cost import elements, flops
-from maskdsl.schedule.kinds import BETWEEN, is_pairs
+from maskdsl.schedule.kinds import BETWEEN, is_pairs, scan_factors
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import of_positions
 
@@ -45,6 +45,9 @@ class Cut:
         self.memory, self.loads, self.maker = memory, loads, phases.maker
         self.gradients, self.precise = phases.gradients, phases.precise
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
+        self.factors = scan_factors(program)
+        # products with the state of a chunk are at hand in any case
+        self.replaced |= {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[5:]}
         self.scanned = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Resume)}
 
     def stored(
@@ -113,7 +116,7 @@ class Cut:
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
             time = (SPANS if value in self.precise else OPERATIONS) * pairs / ELEMENTWISE
         elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast) or (
-            self._scales(value) and (serial == 1 or len(instruction.operands) == 1)
+            self._scales(value) and (serial == 1 or len(instruction.operands) == 1 or value in self.factors)
         ):
             time = 0.0
         elif isinstance(instruction.op, ops.Map):
@@ -168,6 +171,6 @@ class Cut:
     def _bytes(self, value: str) -> int:
         """Bytes of a value in memory, where tiles of gradients are kept in half precision."""
         types = self.types[value]
-        narrow = self.maker[value].op == ops.Cast(wide=False)
+        narrow = self.maker[value].op == ops.Cast(wide=False) or value in self.factors
         half = (narrow or value in self.gradients) and len(types) == 5 and "1" not in types
         return (2 if half else 4) * elements(types, self.sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
@@ -11,6 +11,7 @@ from maskdsl.schedule.unsupported import Unsupported
 
 IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
     ops.Scan: (0,),
+    ops.SolvedScan: (0, 1),
     ops.Tree: (0, 1),
     ops.TreeAdjoint: (0, 1),
     ops.WalkAdjoint: (1, 2),
@@ -48,6 +49,7 @@ SUPPORTED = (
     *(ops.Cast, ops.Identity, ops.Inverse),
     *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
     *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
+    ops.SolvedScan,
     *BETWEEN,
 )
 """What kernels are printed for."""
@@ -59,9 +61,16 @@ def takes_matrices(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
     return between and ops.matrices([types[x] for x in instruction.operands])
 
 
-def takes_rank_one(instruction: Instruction) -> bool:
-    """Whether an instruction is a scan with rank-one steps."""
-    return isinstance(instruction.op, ops.Scan) and len(instruction.operands) > 2
+def solved_systems(program: Program) -> list[str]:
+    """The inverses of systems, rounded where nothing reads them otherwise."""
+    found = []
+    for instruction in program.instructions:
+        if isinstance(instruction.op, ops.Inverse):
+            (inverse,) = instruction.results
+            users = [i for i in program.instructions if inverse in i.operands]
+            alone = len(users) == 1 and users[0].op == ops.Cast(wide=False)
+            found.append(users[0].results[0] if alone else inverse)
+    return found
 
 
 def is_pairs(axes: Axes) -> bool:
@@ -105,19 +114,64 @@ def summed_over_values(program: Program) -> frozenset[str]:
 
 def linear(program: Program, gradient: str | None) -> frozenset[str]:
     """The values that are linear in the gradient of the output, so that rounding them costs no digits elsewhere."""
+    return _behind(program, lambda i: isinstance(i.op, ops.Load) and i.op.name == gradient)
+
+
+def scan_factors(program: Program) -> frozenset[str]:
+    """The factors of the steps of scans that solve systems, and these factors before their rows are scaled."""
+    maker = {r: i for i in program.instructions for r in i.results}
+    found = {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[1:3]}
+    wide = {x for value in found for x in maker[value].operands if program.types[x] == program.types[value]}
+    return frozenset(found | {x for x in wide if isinstance(maker[x].op, ops.Map)})
+
+
+def scanned(program: Program) -> frozenset[str]:
+    """What follows from scans that write as they read."""
+    return _behind(program, lambda i: isinstance(i.op, ops.SolvedScan))
+
+
+def precise_values(program: Program) -> frozenset[str]:
+    """The values that are worked out in more than the precision of the call: between a cast to it and one back.
+
+    But for the gradients of systems: they have been rounded, more digits are worth nothing.
+    """
     found: set[str] = set()
     for instruction in program.instructions:
-        given = isinstance(instruction.op, ops.Load) and instruction.op.name == gradient
-        if given or found & set(instruction.operands):
+        wide = instruction.op.wide if isinstance(instruction.op, ops.Cast) else found & set(instruction.operands)
+        if wide and not isinstance(instruction.op, ops.SolvedScan):  # which starts from what it is given anew
+            found |= set(instruction.results)
+    return frozenset(found) - of_systems(program)
+
+
+def system_pairs(program: Program) -> frozenset[str]:
+    """The gradients of systems that scans have solved: pairs of what they read and what they answer."""
+    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan) and i.op.reverse]
+    answers = {r for i in scans for r in i.results}
+    found: set[str] = set()
+    for instruction in program.instructions:
+        operands = set(instruction.operands)
+        if isinstance(instruction.op, ops.Cast) and operands <= answers:
+            answers |= set(instruction.results)
+        elif isinstance(instruction.op, ops.Dot | ops.Tril) and operands & (answers | found):
+            found |= {r for r in instruction.results if is_pairs(program.types[r])}
+    return frozenset(found)
+
+
+def of_systems(program: Program) -> frozenset[str]:
+    """What the gradients of systems that scans have solved lead to inside a path."""
+    pairs, found = system_pairs(program), set[str]()
+    for instruction in program.instructions:
+        if isinstance(instruction.op, ops.Cast | ops.Tril):
+            continue
+        if set(instruction.operands) & (pairs | found):
             found |= set(instruction.results)
     return frozenset(found)
 
 
-def precise_values(program: Program) -> frozenset[str]:
-    """The values that are worked out in more than the precision of the call: between a cast to it and one back."""
+def _behind(program: Program, starts: Callable[[Instruction], bool]) -> frozenset[str]:
+    """The results of some instructions, and all that follows from them."""
     found: set[str] = set()
     for instruction in program.instructions:
-        wide = instruction.op.wide if isinstance(instruction.op, ops.Cast) else found & set(instruction.operands)
-        if wide:
+        if starts(instruction) or found & set(instruction.operands):
             found |= set(instruction.results)
     return frozenset(found)

@@ -1,9 +1,14 @@
-"""What a path has left in half precision, in the place of the same before it was rounded.
+"""What a path has left in half precision, in the place of the same before it was rounded, or the other way round.
 
 Nearly all products take operands in half precision in any case, and loading them beats working them out again.
 
     y_narrow = Cast(y)
     z = Dot(x, y)         -->    z = Dot(x, y_narrow)
+
+But a scan that solves systems takes differences of the values that come in, which rounding would spoil.
+
+    u_narrow = Cast(u)
+    S, W = SolvedScan(A, a, b, u_narrow, X)    -->    S, W = SolvedScan(A, a, b, u, X)
 """
 
 from __future__ import annotations
@@ -11,18 +16,22 @@ from __future__ import annotations
 import dataclasses
 
 from maskdsl.chunk import ops
-from maskdsl.chunk.program import Program
+from maskdsl.chunk.program import Program, prune
 
 
 def narrowed(program: Program) -> Program:
-    """The same program, the products that follow a rounding reading what was rounded."""
+    """The same program, the products that follow a rounding reading what was rounded, scans the values before it."""
     rounded: dict[str, str] = {}
+    exact: dict[str, str] = {}
     instructions = []
     for instruction in program.instructions:
+        operands = instruction.operands
         if instruction.op == ops.Cast(wide=False):
-            rounded[instruction.operands[0]] = instruction.results[0]
+            rounded[operands[0]] = instruction.results[0]
+            exact[instruction.results[0]] = operands[0]
         elif isinstance(instruction.op, ops.Dot):
-            operands = tuple(rounded.get(x, x) for x in instruction.operands)
-            instruction = dataclasses.replace(instruction, operands=operands)
-        instructions.append(instruction)
-    return dataclasses.replace(program, instructions=tuple(instructions))
+            operands = tuple(rounded.get(x, x) for x in operands)
+        elif isinstance(instruction.op, ops.SolvedScan):
+            operands = (*operands[:3], exact.get(operands[3], operands[3]), *operands[4:])
+        instructions.append(dataclasses.replace(instruction, operands=operands))
+    return prune(dataclasses.replace(program, instructions=tuple(instructions)))

@@ -10,7 +10,18 @@ from collections.abc import Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs, takes_rank_one
+from maskdsl.schedule.kinds import (
+    BETWEEN,
+    HEAVY,
+    IN_MEMORY,
+    LOOKING,
+    PAIRS,
+    crosses,
+    is_pairs,
+    scanned,
+    solved_systems,
+    system_pairs,
+)
 from maskdsl.schedule.rows import is_slow, of_positions
 
 
@@ -28,6 +39,10 @@ class Phases:
         self.rows, self.again, self._feeding = self._slow_rows(), self._made_again(), self._needed_between()
         self._channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
+        self._systems = [x for x in solved_systems(program) if isinstance(self.maker[x].op, ops.Inverse)]
+        self._pairs, self._scanned = system_pairs(program), scanned(program)
+        self._turned = frozenset[str]() if self._pairs else precise & gradients
+        """Gradients inside the path of blocks, which is more work than a kernel has registers for."""
         self._layer = self._layers()
         self._fronts: dict[str, int] = {}
         """The phase that all of a kind wait for: the latest of them."""
@@ -45,21 +60,19 @@ class Phases:
 
     @property
     def handed(self) -> int | None:
-        """The phase after the tree of a hierarchy, or after a scan with rank-one steps, in the backward pass."""
+        """The phase after the tree of a hierarchy, in the backward pass."""
         return self._fronts.get("handed")
 
     def _hands_down(self, instruction: Instruction) -> bool:
-        """Whether an instruction carries gradients of states from chunk to chunk, and takes much memory."""
-        reversed_scan = takes_rank_one(instruction) and instruction.results[0] in self.gradients
-        return isinstance(instruction.op, ops.TreeAdjoint) or reversed_scan
+        """Whether an instruction hands gradients of blocks down to chunks, and takes much memory."""
+        return isinstance(instruction.op, ops.TreeAdjoint)
 
     def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
         """The phase in which an instruction is done.
 
         Kernels of few registers: the adjoint of a band waits for all that needs none. In the backward pass of a
         hierarchy what happens inside chunks comes after its tree, and what needs the tree after that, so that the
-        states of the forward pass are no longer in memory by then. With rank-one steps it comes after their scan, where
-        states are read in any case.
+        states of the forward pass are no longer in memory by then.
         """
         known = self.of if phases is None else phases
         op = instruction.op
@@ -137,11 +150,8 @@ class Phases:
         return frozenset((narrow & worked) - self.gradients if self.gradients else ())
 
     def _needed_between(self) -> frozenset[str]:
-        """All that an operation between chunks needs, or with rank-one steps the scan that carries gradients."""
-        scans = [i for i in self.program.instructions if takes_rank_one(i) and self._hands_down(i)]
-        between = scans or [
-            i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)
-        ]
+        """All that an operation between chunks needs."""
+        between = [i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)]
         found: set[str] = set()
         for instruction in reversed(self.program.instructions):
             if instruction in between or found & set(instruction.results):
@@ -150,7 +160,7 @@ class Phases:
 
     def _leaves_pairs(self, instruction: Instruction) -> bool:
         """Whether an instruction takes a gradient from pairs of positions to their vectors, at the end of a path."""
-        if not isinstance(instruction.op, ops.Dot) or instruction.results[0] not in self.precise & self.gradients:
+        if not isinstance(instruction.op, ops.Dot) or instruction.results[0] not in self._turned:
             return False
         pairs = any(x in self.gradients and is_pairs(self.types[x]) for x in instruction.operands)
         return pairs and not is_pairs(instruction.types[0])
@@ -160,7 +170,7 @@ class Phases:
         layers: dict[str, int] = {}
         for instruction in self.program.instructions:
             layer = max((layers[x] for x in instruction.operands), default=0)
-            counts = isinstance(instruction.op, ops.Dot) and instruction.results[0] in self.precise & self.gradients
+            counts = isinstance(instruction.op, ops.Dot) and instruction.results[0] in self._turned
             layers |= dict.fromkeys(instruction.results, layer + counts)
         return layers
 
@@ -172,8 +182,8 @@ class Phases:
 
     def _rounds(self, instruction: Instruction) -> bool:
         """Whether an instruction rounds what a path hands to states: one kernel leaves all of it in memory."""
-        gradient = self.gradients & set(instruction.results)
-        return instruction.op == ops.Cast(wide=False) and not gradient and not of_positions(instruction.types[0])
+        later = (self.gradients | self._scanned) & set(instruction.results)
+        return instruction.op == ops.Cast(wide=False) and not later and not of_positions(instruction.types[0])
 
     def _waits_for(self, value: str) -> bool:
         """Whether a value waits in memory for all that uses it.
@@ -181,13 +191,15 @@ class Phases:
         What the backward pass computes again of a path, and where programs split channels the inverse of a system,
         which all of them would work out.
         """
-        return value in self.again or (isinstance(self.maker[value].op, ops.Inverse) and self._channelwise)
+        return value in self.again or (value in self._systems and self._channelwise)
 
     def _enters_path(self, instruction: Instruction) -> bool:
         """Whether an instruction takes a gradient into the part of a path that is worked out in more precision.
 
         That part is a kernel of its own: beside the products of states there would be registers for neither.
         """
+        if self._pairs:
+            return isinstance(instruction.op, ops.Dot) and bool(self._pairs & {*instruction.results})
         gradient = bool(self.gradients & set(instruction.results))
         return gradient and instruction.op == ops.Cast(wide=True) and not of_positions(instruction.types[0])
 

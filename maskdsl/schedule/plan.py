@@ -12,8 +12,9 @@ from maskdsl.differentiation.differentiate import differentiate, gradient_name
 from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
-from maskdsl.schedule.kinds import precise_values
+from maskdsl.schedule.kinds import precise_values, solved_systems
 from maskdsl.schedule.narrowing import narrowed
+from maskdsl.schedule.outward import outward
 from maskdsl.schedule.resume import resumed
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
@@ -28,8 +29,8 @@ HEADS: dict[Direction, int] = {"forward": 1, "backward": 8}
 queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
 
 
-KEPT = (ops.Tree, ops.Scan, ops.DecayDot, ops.Inverse)
-"""Operations whose results the backward pass finds in memory."""
+KEPT = (ops.Tree, ops.Scan, ops.SolvedScan, ops.DecayDot)
+"""Operations whose results the backward pass finds in memory, as it does systems solved."""
 
 STATE: dict[DeviceKind, int] = {"cuda": 1 << 15, "interpreter": 1 << 15, "hip": 1 << 14}
 """The most bytes of a state that a program multiplies by: some seven such tiles fit into a GPU's shared memory."""
@@ -58,11 +59,12 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
         lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode))
     )
     training = configuration.training
-    joint, forward = narrowed(hoist(differentiate(lowered))), resumed(narrowed(hoist(lowered)), training)
+    joint, forward = (narrowed(outward(hoist(each))) for each in (differentiate(lowered), lowered))
+    forward = resumed(forward, training)
     sizes = _typical(configuration)
     first = stages(forward, sizes, keeps=training)
     left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]
-    kept = (*left, *first.rows) if training else ()
+    kept = (*left, *solved_systems(forward), *first.rows) if training else ()
     later = [output for output in joint.outputs if training and output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
     gradient = gradient_name(forward, "o")

@@ -14,7 +14,7 @@ import dataclasses
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program, verify
-from maskdsl.schedule.kinds import BETWEEN, IN_MEMORY, takes_rank_one
+from maskdsl.schedule.kinds import BETWEEN, IN_MEMORY
 
 
 def resumed(program: Program, training: bool) -> Program:
@@ -48,7 +48,7 @@ def resumed(program: Program, training: bool) -> Program:
 
 def _plain(scan: Instruction, maker: dict[str, Instruction]) -> bool:
     """Whether an operation between chunks is a scan by numbers of what the keys of chunks write."""
-    if scan.op != ops.Scan() or takes_rank_one(scan):
+    if scan.op != ops.Scan():
         return False
     operator, writes = (maker[x] for x in scan.operands)
     return operator.types[0][3:] == ("1", "1") and writes.op == ops.Dot(transpose_x=True)

@@ -26,10 +26,12 @@ from maskdsl.schedule.kinds import (
     SUPPORTED,
     linear,
     precise_values,
+    scan_factors,
     small,
+    solved_systems,
     summed_over_values,
+    system_pairs,
     takes_matrices,
-    takes_rank_one,
 )
 from maskdsl.schedule.partial_sums import by_phase
 from maskdsl.schedule.phases import Phases
@@ -143,7 +145,8 @@ class _Division:
         precise: frozenset[str],
         keeps: bool,
     ) -> None:
-        divided = by_phase(program, Phases(program, gradients, precise).of, precise & gradients)
+        sums = gradients if system_pairs(program) else gradients & precise
+        divided = by_phase(program, Phases(program, gradients, precise).of, sums)
         added = frozenset(divided.types) - frozenset(program.types)
         self.program, self.sizes, self.types = divided, sizes, divided.types
         self.size, self.keeps = common_size(divided), keeps
@@ -168,9 +171,12 @@ class _Division:
             wanted.setdefault(self.phases.handed, [])
         if self.phases.rows:
             wanted.setdefault(0, [])
-        for instruction in filter(takes_rank_one, self.program.instructions):
-            # the factors of its steps wait in memory
-            wanted.setdefault(self.phases.phase_of(instruction), [])
+        for instruction in self.program.instructions:
+            if isinstance(instruction.op, ops.SolvedScan):
+                # the systems of chunks wait in memory, and so may the factors of its steps
+                wanted.setdefault(self.phases.phase_of(instruction), [])
+        for value in scan_factors(self.program):
+            wanted.setdefault(self.phases.of[value], [])
         for value in self.phases.again:
             wanted.setdefault(self.phases.of[value], [])
         for instruction in filter(self.phases.divides, self.program.instructions):
@@ -195,8 +201,8 @@ class _Division:
 
         So is what programs can split the channels of.
         """
-        scans = [i for i in self.program.instructions if isinstance(i.op, ops.Scan) and not takes_rank_one(i)]
-        scanned = {x for i in scans for x in i.operands}
+        apart = (ops.Scan(), ops.Scan(reverse=True), ops.Scan(every=2))
+        scanned = {x for i in self.program.instructions if i.op in apart for x in i.operands}
         found: dict[tuple[bool, bool], list[str]] = {}
         for value in dict.fromkeys(values):
             found.setdefault((value in scanned, self._splits(value, phase)), []).append(value)
@@ -235,7 +241,7 @@ class _Division:
         if kind == "chunks":
             needed = [x for v in needed for x in self._inputs_of(v)]
         split = isinstance(instruction.op, PAIRS) if instruction else all(self._splits(v, phase) for v in values)
-        serial = SERIAL if instruction and isinstance(instruction.op, ops.Scan) else 1
+        serial = SERIAL if instruction and isinstance(instruction.op, ops.Scan | ops.SolvedScan) else 1
         stored = left | self.cut.stored(needed, phase - (kind == "chunks"), wanted, split, serial)
         for value in (v for v in self.types if v in stored):
             wanted.setdefault(self.phases.of[value], []).append(value)
@@ -244,12 +250,10 @@ class _Division:
     def _left(self, instruction: Instruction) -> set[str]:
         """The operands that an operation takes as kernels over chunks have left them in memory.
 
-        Those are all of a scan, but for one with rank-one steps, which multiplies the factors of its operands itself.
+        Those are all of a scan.
         """
         count = {ops.Scan: 2, ops.DecayDotAdjoint: 1}.get(type(instruction.op), 0)
-        if takes_rank_one(instruction):
-            count = 0
-        elif isinstance(instruction.op, ops.Tree) and takes_matrices(instruction, self.types):
+        if isinstance(instruction.op, ops.Tree) and takes_matrices(instruction, self.types):
             count = 2
         return {v for v in instruction.operands[:count] if v not in self.memory | self.loads}
 
@@ -261,7 +265,7 @@ class _Division:
         outputs = [value for value in large if value not in self.memory | self.loads]
         if self.keeps:
             # the backward pass finds systems solved, and the norms of the vectors of a path
-            outputs += [i.results[0] for i in self.program.instructions if isinstance(i.op, ops.Inverse)]
+            outputs += solved_systems(self.program)
             if self.phases.precise:
                 outputs += [i.results[0] for i in self.program.instructions if is_norm(i, self.types)]
         return [*outputs, *(i.results[0] for i in self.totals)]
