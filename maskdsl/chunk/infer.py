@@ -164,10 +164,9 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
             _require(a[3:] == b[3:], "two factors of the same rows and channels")
             _require(v[3] == a[3], "values of the factors' rows")
             _require(inverse[3:] == (a[3], a[3]), "a system of the factors' rows")
-            state = (a[-1], v[-1])
-            _require(all(t[3:] == state for t in writes), "writes of the states' type")
+            _require(all(t[3:] == (a[-1], v[-1]) for t in writes), "writes of the states' type")
             lead = ax.join(*(t[:3] for t in x))
-            return ((*lead, *state), (*lead, *v[3:]))
+            return ((*lead, a[-1], v[-1]), (*lead, *v[3:]))
         case ops.Resume():
             query, operator, key, value, state = x
             _require(operator[3:] == ("1", "1"), "a number as operator")

@@ -108,10 +108,6 @@ class Builder:
         (result,) = self.apply(op, *operands, name=name)
         return result
 
-    def made(self, op: Operation, *operands: str) -> bool:
-        """Whether these operands have been given to `op` before."""
-        return (op, operands) in self._made
-
     def fresh(self, name: str) -> str:
         """A name that no value has: `name`, `name_1`, `name_2`, ..."""
         while True:

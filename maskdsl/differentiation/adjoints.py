@@ -183,9 +183,9 @@ class Adjoints:
         for factor, left, right in ((a, answers, after), (b, d_v, states)):
             gradient = build(ops.Dot(False, True), left, right, name=f"d_{factor}")
             found.append(self.reduce(gradient, types[factor]))
-        system, pairs = self.systems[inverse], (d_v, answers)
+        system, pairs = self.systems[inverse], [d_v, answers]
         if build.makers[inverse].op == ops.Cast(wide=False):
-            pairs = tuple(build(ops.Cast(wide=True), x, name=f"{x}_double") for x in pairs)
+            pairs = [build(ops.Cast(wide=True), x, name=f"{x}_double") for x in pairs]
         full = build(ops.Dot(False, True), *pairs, name=f"d_{system}_full")
         d_system = self.reduce(build(ops.Tril(-1), full, name=f"d_{system}"), types[system])
         return [*found, self.reduce(d_v, types[v]), d_system, *(self.reduce(after, types[x]) for x in writes)]

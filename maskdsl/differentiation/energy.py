@@ -14,13 +14,13 @@ X0, X1 = ops.argument(0), ops.argument(1)
 
 
 def row_energy(build: Builder, dy: str, y: str, name: str) -> str | None:
-    """The sum over the last axis of dy * y, [.., C, 1], or None where no such product is at hand."""
+    """The sum over the last axis of dy * y, [.., C, 1], or None where `dy` was not made by such a product."""
     maker = build.makers[dy]
     match maker.op:
         case ops.Dot(transpose_x=False, transpose_y=True):
             a, b = maker.operands
-            if not build.made(ops.Dot(), y, b):
-                return None
+            if isinstance(build.makers[b].op, ops.SolvedScan):
+                return None  # such a scan makes the other side for itself
             left, right = a, build(ops.Dot(), y, b, name=f"{y}_out")
         case ops.WalkAdjoint() if maker.results[0] == dy and maker.operands[1] == y:
             left, right = maker.operands[4], maker.results[3]

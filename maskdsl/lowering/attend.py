@@ -26,9 +26,12 @@ _SMALLEST_LOG = -1e4
 def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: str, chunk: int | None) -> str:
     """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
     total = sympy.S.Zero
-    for term in normalize(node.mask).terms:
+    terms = [_without_flat_hierarchy(term) for term in normalize(node.mask).terms]
+    if node.scale.kind is Kind.CONST and all(_is_solved(term) for term, _ in terms):
+        # queries are scaled on the way anyway, and gradients of the output stay as they came
+        node = dataclasses.replace(node, q=multiply(node.scale, node.q), scale=ONE)
+    for term, weight in terms:
         emit.builder.origin = term_text(term)
-        term, weight = _without_flat_hierarchy(term)
         part = TermLowering(emit, expressions, term, chunk_size(term, chunk)).output(node)
         total += emit.ref(part) * _row_factor(emit, expressions, weight)
     emit.builder.origin = "attend"
@@ -41,6 +44,11 @@ def _without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
     if term.hierarchy is None or term.hierarchy.lam.kind is Kind.LEVEL:
         return term, ONE
     return dataclasses.replace(term, hierarchy=None), term.hierarchy.lam
+
+
+def _is_solved(term: Term) -> bool:
+    """Whether a term has rank-one steps in a scan, which solves their systems."""
+    return any(isinstance(step, RankOne) for step in term.path) and term.hierarchy is None and term.window is None
 
 
 def _row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
@@ -60,28 +68,30 @@ class TermLowering:
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
-        v = self.emit.chunk(self.emit.every_token(self.expressions.value(node.v, "v")), self.size)
-        scanned = self.term.hierarchy is None and self.term.window is None
-        total = self._solved(node, v) if self.reflecting and scanned else self._blocks(node, v)
+        total = self._solved(node) if _is_solved(self.term) else self._blocks(node)
         return self.emit(ops.Unchunk(self.size), total, name="o_term")
 
-    def _blocks(self, node: Attend, v: str) -> str:
+    def _values(self, node: Attend) -> str:
+        return self.emit.chunk(self.emit.every_token(self.expressions.value(node.v, "v")), self.size)
+
+    def _blocks(self, node: Attend) -> str:
         """Chunks as blocks that are known before any state."""
         part = block(self.emit, *self._path(node, self.reflecting))
         if self.reflecting:
             part = part.changed(self._narrow)
+        v = self._values(node)
         near = self.emit.dot(self._masked(part.scores), v, "inside")
         far = self._far(part, v)
         return near if far is None else self.emit.add(near, far, "o_chunks")
 
-    def _solved(self, node: Attend, v: str) -> str:
+    def _solved(self, node: Attend) -> str:
         """Rank-one steps in a scan, which solves for what they read of the states that it carries."""
         emit = self.emit
         time, reflections, q, k = self._path(node, wide=False)
         plain, found = decays(time, q, k), steps(emit, time, reflections, q, k)
         path = self._path(node, wide=True)
         precise = steps(emit, *path)
-        inverse = self._narrow(solved(emit, precise))
+        inverse, v = self._narrow(solved(emit, precise)), self._values(node)
         writes = () if found.reads is None else (emit.dot(plain.pushed, v, "states", tx=True),)
         values = v if found.reads is None else emit.dot(found.reads, v, "reads_values")
         pulled, *operands = emit.match(

@@ -46,6 +46,7 @@ class Cut:
         self.gradients, self.precise = phases.gradients, phases.precise
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
         self.factors = scan_factors(program)
+        self.steps = {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[1:3]}
         # products with the state of a chunk are at hand in any case
         self.replaced |= {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[5:]}
         self.scanned = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Resume)}
@@ -116,7 +117,7 @@ class Cut:
             pairs = max(elements(self.types[x], self.sizes) for x in (value, *instruction.operands))
             time = (SPANS if value in self.precise else OPERATIONS) * pairs / ELEMENTWISE
         elif isinstance(instruction.op, ops.Chunk | ops.Unchunk | ops.Repeat | ops.Cast) or (
-            self._scales(value) and (serial == 1 or len(instruction.operands) == 1 or value in self.factors)
+            self._scales(value) and (serial == 1 or len(instruction.operands) == 1 or value in self.steps)
         ):
             time = 0.0
         elif isinstance(instruction.op, ops.Map):
@@ -163,6 +164,8 @@ class Cut:
     def _kept(self, value: str) -> bool:
         narrowed = self.maker[value].op == ops.Cast(wide=False)
         norm = bool(self.precise) and of_positions(self.types[value])
+        if value in self.factors:
+            return True
         return not self.gradients or value in self.gradients or value in self.precise or narrowed or norm
 
     def _axes(self, value: str) -> int:

@@ -118,9 +118,11 @@ def linear(program: Program, gradient: str | None) -> frozenset[str]:
 
 
 def scan_factors(program: Program) -> frozenset[str]:
-    """The factors of the steps of scans that solve systems, and these factors before their rows are scaled."""
+    """The vectors that scans that solve systems multiply by, and these before their rows are scaled."""
     maker = {r: i for i in program.instructions for r in i.results}
-    found = {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[1:3]}
+    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
+    found = {x for i in scans for x in i.operands[1:3]}
+    found |= {maker[x].operands[0] for i in scans for x in i.operands[5:] if isinstance(maker[x].op, ops.Dot)}
     wide = {x for value in found for x in maker[value].operands if program.types[x] == program.types[value]}
     return frozenset(found | {x for x in wide if isinstance(maker[x].op, ops.Map)})
 
@@ -128,6 +130,11 @@ def scan_factors(program: Program) -> frozenset[str]:
 def scanned(program: Program) -> frozenset[str]:
     """What follows from scans that write as they read."""
     return _behind(program, lambda i: isinstance(i.op, ops.SolvedScan))
+
+
+def answers(program: Program) -> frozenset[str]:
+    """What follows from the gradients of scans that solve systems."""
+    return _behind(program, lambda i: i.op == ops.SolvedScan(reverse=True))
 
 
 def precise_values(program: Program) -> frozenset[str]:

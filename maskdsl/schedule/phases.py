@@ -16,6 +16,7 @@ from maskdsl.schedule.kinds import (
     IN_MEMORY,
     LOOKING,
     PAIRS,
+    answers,
     crosses,
     is_pairs,
     scanned,
@@ -40,7 +41,7 @@ class Phases:
         self._channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self._systems = [x for x in solved_systems(program) if isinstance(self.maker[x].op, ops.Inverse)]
-        self._pairs, self._scanned = system_pairs(program), scanned(program)
+        self._pairs, self._scanned, self.answers = system_pairs(program), scanned(program), answers(program)
         self._turned = frozenset[str]() if self._pairs else precise & gradients
         """Gradients inside the path of blocks, which is more work than a kernel has registers for."""
         self._layer = self._layers()
@@ -60,19 +61,19 @@ class Phases:
 
     @property
     def handed(self) -> int | None:
-        """The phase after the tree of a hierarchy, in the backward pass."""
+        """The phase after the tree of a hierarchy, or a scan that solves systems, in the backward pass."""
         return self._fronts.get("handed")
 
     def _hands_down(self, instruction: Instruction) -> bool:
-        """Whether an instruction hands gradients of blocks down to chunks, and takes much memory."""
-        return isinstance(instruction.op, ops.TreeAdjoint)
+        """Whether an instruction carries gradients of states from chunk to chunk, and takes much memory."""
+        return isinstance(instruction.op, ops.TreeAdjoint) or instruction.op == ops.SolvedScan(reverse=True)
 
     def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
         """The phase in which an instruction is done.
 
         Kernels of few registers: the adjoint of a band waits for all that needs none. In the backward pass of a
         hierarchy what happens inside chunks comes after its tree, and what needs the tree after that, so that the
-        states of the forward pass are no longer in memory by then.
+        states of the forward pass are no longer in memory by then. Where scans solve systems it comes after the last.
         """
         known = self.of if phases is None else phases
         op = instruction.op
@@ -90,11 +91,13 @@ class Phases:
                 known[x] == ready and isinstance(self.maker[x].op, ops.TreeAdjoint) for x in instruction.operands
             )
             if self._inside(instruction):
-                ready = max(ready, self.handed)
+                # what needs the last gradients of states comes first: they take much memory
+                later = bool(self.answers) and instruction.results[0] not in self.answers
+                ready = max(ready, self.handed + later)
         if self._rounds(instruction):
             ready = max(ready, self._fronts.get("rounded", 0))
         if self._enters_path(instruction):
-            ready = max(ready + 1, self._fronts.get("entered", 0))
+            ready = max(ready + 1, self._fronts.get("entered", 0), (self.handed or 0) + 2 if self._pairs else 0)
         if self._leaves_pairs(instruction):
             ready = max(ready, self._fronts.get("left", 1) - 1)
         return ready + isinstance(op, ops.BandAdjoint) + self.divides(instruction)
@@ -150,8 +153,11 @@ class Phases:
         return frozenset((narrow & worked) - self.gradients if self.gradients else ())
 
     def _needed_between(self) -> frozenset[str]:
-        """All that an operation between chunks needs."""
-        between = [i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)]
+        """All that an operation between chunks needs, or where scans solve systems, the last ones."""
+        scans = [i for i in self.program.instructions if i.op == ops.SolvedScan(reverse=True)]
+        between = scans or [
+            i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)
+        ]
         found: set[str] = set()
         for instruction in reversed(self.program.instructions):
             if instruction in between or found & set(instruction.results):

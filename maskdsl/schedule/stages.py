@@ -205,7 +205,8 @@ class _Division:
         scanned = {x for i in self.program.instructions if i.op in apart for x in i.operands}
         found: dict[tuple[bool, bool], list[str]] = {}
         for value in dict.fromkeys(values):
-            found.setdefault((value in scanned, self._splits(value, phase)), []).append(value)
+            key = value in scanned, self._splits(value, phase)
+            found.setdefault(key, []).append(value)
         return [tuple(found[key]) for key in sorted(found)]
 
     def _splits(self, value: str, phase: int) -> bool:
