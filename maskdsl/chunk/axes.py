@@ -42,6 +42,11 @@ def nodes(size: int, base: int) -> str:
     return f"E{size}b{base}"
 
 
+def slots(count: int) -> str:
+    """The axis of a ring of `count` tokens."""
+    return f"R{count}"
+
+
 def join(*operands: Axes) -> Axes:
     """The broadcast of several types of one rank; raises ValueError where two axes disagree."""
     result = []
@@ -58,6 +63,10 @@ def extent(axis: str, sizes: Mapping[str, int]) -> int:
     if axis == "1":
         return 1
     match axis[0]:
+        case "M":
+            return sizes["L"] - 1
+        case "R":
+            return int(axis[1:])
         case "H":
             return sizes["H"] // ratio(axis)
         case "N":

@@ -30,6 +30,9 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.WalkAdjoint: range(5, 6),
     ops.Band: range(4, 6),
     ops.BandAdjoint: range(5, 7),
+    ops.Regroup: range(3, 5),
+    ops.Enter: range(3, 4),
+    ops.SelectSlots: range(2, 3),
 }
 """How many operands an operation takes, where that is not one."""
 
@@ -45,7 +48,7 @@ def infer(op: Operation, operands: tuple[Axes, ...]) -> tuple[Axes, ...]:
 def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
     counts = _COUNTS.get(type(op), range(1, 2))
     _require(len(x) in counts, f"{' or '.join(map(str, counts))} operands" if len(counts) < 3 else "operands")
-    for rule in (_layout, _arithmetic, _pairs, _between_chunks):
+    for rule in (_layout, _arithmetic, _pairs, _between_chunks, _of_a_step):
         types = rule(op, x)
         if types is not None:
             return types
@@ -195,9 +198,42 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
     return None
 
 
+def _of_a_step(op: Operation, x: Types) -> Types | None:
+    match op:
+        case ops.Split(dim):
+            _require(x[0][dim] == "L", "level weights")
+            return _replace(x[0], dim, "1"), _replace(x[0], dim, "M")
+        case ops.Regroup():
+            _require_positions(x[0])
+            _, new, rows, *logs = x
+            _require(rows[2] == "M" and _fills(new, rows, 2), "a new row beside those of a state")
+            for log in logs:
+                _require(log[:3] == rows[:3] and log[3:] in (("1", "1"), (rows[3], "1")), "the logs of its rows")
+            return x[2:]
+        case ops.Enter():
+            _require_positions(x[0])
+            _, ring, new = x
+            _require(ring[3].startswith("R") and _fills(new, ring, 3), "an entry of a ring")
+            return (ring,)
+        case ops.SelectSlots(slots):
+            _require_positions(x[0])
+            _require(x[1][-1] == "L", "level weights")
+            return (("B", *x[1][1:-1], ax.slots(slots)),)
+    return None
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(f"it takes {what}")
+
+
+def _fills(entry: Axes, whole: Axes, dim: int) -> bool:
+    """Whether an entry, of one element along `dim`, broadcasts to the other axes of what it goes into."""
+    return entry[dim] == "1" and ax.join(entry, whole) == whole
+
+
+def _require_positions(axes: Axes) -> None:
+    _require(axes == ("B",), "a position a sequence")
 
 
 def _require_operator(operator: Axes, state: Axes) -> None:

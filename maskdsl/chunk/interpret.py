@@ -15,7 +15,7 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Program
-from maskdsl.mask.levels import Admissibility, level
+from maskdsl.mask.levels import Admissibility, carry, level
 from maskdsl.scalar.evaluate import evaluate
 
 
@@ -65,6 +65,10 @@ class Interpreter:
                 return self._tree_adjoint(base, x, types)
             case ops.Tree(base):
                 return _tree(base, x[0], x[1], ops.matrices(types))
+            case ops.Split(dim):
+                return x[0].narrow(dim, 0, 1), x[0].narrow(dim, 1, self.sizes["L"] - 1)
+            case ops.Regroup(base, admissibility):
+                return _regroup(x[0], x[1], x[2], x[3:], base, admissibility)
         return (self._value(op, x, types),)
 
     def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
@@ -141,6 +145,10 @@ class Interpreter:
             case ops.Band(lags, width, base, admissibility):
                 queries, operators, *rest = x
                 return _band([queries, _factors(operators, types), *rest], lags, width, base, admissibility)
+            case ops.Enter():
+                return _enter(x[0], x[1], x[2])
+            case ops.SelectSlots(slots, base, admissibility):
+                return _select_slots(x[0], x[1], slots, base, admissibility)
         raise TypeError(f"{op} has no meaning")
 
     def _dimensions(self, expr: sympy.Expr) -> dict[sympy.Symbol, int]:
@@ -312,3 +320,39 @@ def _band(x: list[Tensor], lags: int, width: int | None, base: int, admissibilit
             r = _pull(r, factors[:, :, n - lag])
         outputs.append(o)
     return torch.stack(outputs, 2)
+
+
+def _regroup(
+    positions: Tensor, new: Tensor, rows: Tensor, logs: list[Tensor], base: int, admissibility: Admissibility
+) -> list[Tensor]:
+    """Sequence by sequence and row by row."""
+    states, state_logs = torch.zeros_like(rows), [torch.zeros_like(x) for x in logs]
+    for b, pos in enumerate(positions.tolist()):
+        row = [new.expand(rows[:, :, :1].shape)[b, :, 0], *rows[b].unbind(1)]
+        log = [[torch.zeros_like(x[b, :, 0]), *x[b].unbind(1)] for x in logs]
+        goes_to = [carry(pos + 1, pos, j, base, admissibility) for j in range(len(row))]
+        for found in range(1, len(row)):
+            meeting = [j for j, goes in enumerate(goes_to) if goes == found]
+            for x, result in zip(log, state_logs, strict=True):
+                if meeting:
+                    result[b, :, found - 1] = torch.stack([x[j] for j in meeting]).amax(0)
+            for j in meeting:
+                factor = 1 if not log else (log[0][j] - state_logs[0][b, :, found - 1]).exp()
+                states[b, :, found - 1] += factor * row[j]
+    return [states, *state_logs]
+
+
+def _enter(positions: Tensor, ring: Tensor, new: Tensor) -> Tensor:
+    result, entries = ring.clone(), new.expand(ring[:, :, :, :1].shape)
+    for b, pos in enumerate(positions.tolist()):
+        result[b, :, :, pos % ring.shape[3]] = entries[b, :, :, 0]
+    return result
+
+
+def _select_slots(positions: Tensor, lam: Tensor, slots: int, base: int, admissibility: Admissibility) -> Tensor:
+    weights = lam.expand(len(positions), *lam.shape[1:])
+    sequences = []
+    for b, pos in enumerate(positions.tolist()):
+        held = dict.fromkeys(range(slots), pos) | {s % slots: s for s in range(max(0, pos - slots), pos)}
+        sequences.append(torch.stack([weights[b, ..., level(pos, held[i], base, admissibility)] for i in held], -1))
+    return torch.stack(sequences)

@@ -6,6 +6,8 @@ A value is a tensor whose type is a tuple of axis names:
     H/r              key-side heads, each shared by r consecutive heads
     N64 C64 C64*2    chunks of 64 positions; positions of a chunk; the same with 2 rows a position
     E64b2            nodes of a tree of base 2 over chunks of 64
+    M                rows of a state under a hierarchy, one for each level but the first: L - 1
+    R19              slots of a ring that holds the last 19 tokens
     1                an axis of one element, which broadcasts
 
 A value is at token level, [B, T, h] or [B, T, h, X], or at chunk level, [B, h, N, C] or [B, h, N, rows, columns].
@@ -16,6 +18,9 @@ p of them, and the point `offset` of position c is p = c * steps + offset. The o
 A matrix is held as it is, a number or a diagonal as its log: a state goes from S to exp(A) * S + H, and blocks
 compose by adding logs. The operations between chunks take A and EA so, and give gradients with respect to what they
 take; their formulas below are written for matrices.
+
+A step has one token, the axis T being 1. What it reads and writes of a state is [B, h, M, K, V], or [B, h, 1, R, X] for
+a ring; `pos` [B] is how many tokens each sequence has seen, hence the token's position.
 """
 
 from __future__ import annotations
@@ -360,5 +365,45 @@ class BandAdjoint(Operation):
 
     lags: int
     width: int | None
+    base: int
+    admissibility: Admissibility
+
+
+# -- the state of a step
+
+
+@dataclass(frozen=True)
+class Split(Operation):
+    """lam -> the weight of level 0 and the weights of all others, along the axis L in place `dim`."""
+
+    dim: int
+
+
+@dataclass(frozen=True)
+class Regroup(Operation):
+    """(pos, X, S[, logs]) -> S'[, logs']: the rows of a state as the next token sees them.
+
+    Row S[j-1] stands for level j as seen from pos, X [.., 1, K, V] for level 0; S'[l-1] is the sum of those with
+    carry(pos + 1, pos, j) = l, and what has no row any more is dropped. With logs, exp(logs) * S is meant, the log of X
+    is 0, and logs'[l-1] is the largest of those that meet (0 where none do), so that no exponent is positive.
+    """
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class Enter(Operation):
+    """(pos, ring, x) -> the ring [.., R, X] with x [.., 1, X] in slot pos mod R, the other slots as they are."""
+
+
+@dataclass(frozen=True)
+class SelectSlots(Operation):
+    """(pos, lam) -> W[i] = lam[level(pos, s)] for the latest token s < pos with s mod slots = i, lam[0] where none is.
+
+    The axis L becomes that of the ring's slots.
+    """
+
+    slots: int
     base: int
     admissibility: Admissibility

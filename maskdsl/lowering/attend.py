@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import sympy
 
 from maskdsl.chunk import ops
@@ -13,13 +11,13 @@ from maskdsl.lowering.expressions import Expressions
 from maskdsl.lowering.path import Block, Reflection, block
 from maskdsl.lowering.timeline import Vector, timeline
 from maskdsl.mask.nodes import Kind, Scalar
-from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term
+from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term, without_flat_hierarchy
 from maskdsl.mask.normalize import normalize
-from maskdsl.mask.scalars import ONE, multiply
+from maskdsl.mask.scalars import multiply
 from maskdsl.mask.text import term_text
 from maskdsl.spec import Attend
 
-_SMALLEST_LOG = -1e4
+SMALLEST_LOG = -1e4
 """exp of anything below is 0 in float64; the bound keeps -inf (a gate that forgets everything) out of 0 * inf."""
 
 
@@ -28,22 +26,15 @@ def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: st
     total = sympy.S.Zero
     for term in normalize(node.mask).terms:
         emit.builder.origin = term_text(term)
-        term, weight = _without_flat_hierarchy(term)
+        term, weight = without_flat_hierarchy(term)
         part = TermLowering(emit, expressions, term, chunk_size(term, chunk)).output(node)
-        total += emit.ref(part) * _row_factor(emit, expressions, weight)
+        total += emit.ref(part) * row_factor(emit, expressions, weight)
     emit.builder.origin = "attend"
-    scaled = emit.map(total * _row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
+    scaled = emit.map(total * row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
     return expressions.over("V", scaled)
 
 
-def _without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
-    """A hierarchy that weighs all levels alike scales rows: the term without it, and the factor of its rows."""
-    if term.hierarchy is None or term.hierarchy.lam.kind is Kind.LEVEL:
-        return term, ONE
-    return dataclasses.replace(term, hierarchy=None), term.hierarchy.lam
-
-
-def _row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
+def row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
     """A factor a token and head beside [B, T, H, V]."""
     if factor.kind is Kind.CONST:
         return expressions.constant(factor.expr)
@@ -85,7 +76,7 @@ class TermLowering:
 
     def _gate(self, g: Scalar) -> str:
         value = self.expressions.value(g, "g")
-        bounded = self.emit.map(sympy.Max(self.emit.ref(value), _SMALLEST_LOG), TOKEN_HEADS, value)
+        bounded = self.emit.map(sympy.Max(self.emit.ref(value), SMALLEST_LOG), TOKEN_HEADS, value)
         return self._precise(self.emit.chunk(self.emit.every_token(bounded), self.size))
 
     def _vector(self, vector: Scalar, name: str) -> Vector:
