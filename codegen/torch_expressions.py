@@ -47,6 +47,8 @@ def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str
             return f"{x[0]}.triu({1 - width})"
         case ops.SelectAdjoint(base, admissibility):
             return f'torch_ops.select_adjoint({x[0]}, L, {base}, "{admissibility}")'
+        case ops.Split(dim):
+            return f"{x[0]}.split((1, L - 1), {dim})"
         case ops.Band() | ops.BandAdjoint() if len(x) == (4 if isinstance(op, ops.Band) else 5):
             return _call(op, [*x, "None"], types)
     return _call(op, x, types)
@@ -70,6 +72,9 @@ _FUNCTIONS: Mapping[type[Operation], str] = {
     ops.WalkAdjoint: "walk_adjoint",
     ops.Band: "band",
     ops.BandAdjoint: "band_adjoint",
+    ops.Regroup: "regroup",
+    ops.Enter: "enter",
+    ops.SelectSlots: "select_slots",
 }
 """Operations that are a call of `maskdsl.codegen.torch_ops`: operands first, then the constants by name."""
 
@@ -105,6 +110,10 @@ def _extent(axis: str) -> str:
             return f"-(-T // {ax.chunk_size(axis)})"
         case "C":
             return str(ax.chunk_size(axis) * ax.rows(axis))
+        case "M":
+            return "L - 1"
+        case "R":
+            return axis[1:]
     return axis
 
 

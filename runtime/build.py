@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from maskdsl.chunk.program import Program
-from maskdsl.codegen.torch_text import emit
+from maskdsl.codegen.torch_text import emit, emit_step
 from maskdsl.differentiation.differentiate import differentiate
 from maskdsl.language.printer import to_text
 from maskdsl.lowering.lower import lower
+from maskdsl.lowering.step import lower_step
 from maskdsl.schedule.storage import Schedule, schedule
 from maskdsl.spec import Spec
 
@@ -40,6 +41,18 @@ class Signature:
     def key(self, spec: Spec) -> str:
         """What the source depends on besides the compiler."""
         return f"torch\n{self!r}\n{to_text(spec.syntax)}"
+
+    def step(self, spec: Spec) -> Program:
+        """The program of one token, in which nothing is chunked."""
+        return lower_step(spec, dict(self.ratios))
+
+    def step_source(self, spec: Spec) -> str:
+        """The PyTorch module of one token."""
+        return emit_step(self.step(spec), to_text(spec.syntax))
+
+    def step_key(self, spec: Spec) -> str:
+        """What that source depends on besides the compiler."""
+        return f"torch step\n{self.ratios!r}\n{to_text(spec.syntax)}"
 
 
 def ratios_of(key_heads: Mapping[str, int], heads: int) -> tuple[tuple[str, int], ...]:

@@ -10,6 +10,7 @@ from maskdsl.codegen.torch_ops.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.torch_ops.inside import cumsum, inverse, select, select_adjoint, spans, spans_adjoint
 from maskdsl.codegen.torch_ops.layout import chunk, place, shift, unchunk
 from maskdsl.codegen.torch_ops.scan import scan
+from maskdsl.codegen.torch_ops.step import enter, regroup, select_slots
 from maskdsl.codegen.torch_ops.tree import tree, tree_adjoint
 from maskdsl.codegen.torch_ops.walk import walk, walk_adjoint
 
@@ -20,11 +21,14 @@ __all__ = [
     "cumsum",
     "decay_dot",
     "decay_dot_adjoint",
+    "enter",
     "inverse",
     "place",
+    "regroup",
     "scan",
     "select",
     "select_adjoint",
+    "select_slots",
     "shift",
     "spans",
     "spans_adjoint",

@@ -95,12 +95,8 @@ class TermStep:
 
     def kept(self) -> dict[str, str]:
         """The new buffers by their full names."""
-        return {
-            self.memory.full_name(buffer): self.emit(
-                ops.Align(buffer.axes), self.new[buffer.name], name=f"{buffer.name}_kept"
-            )
-            for buffer in self.memory.buffers
-        }
+        made = [(self.memory.full_name(each), each, self.new[each.name]) for each in self.memory.buffers]
+        return {name: self._aligned(value, buffer.axes, f"{buffer.name}_kept") for name, buffer, value in made}
 
     # -- three ways to remember -----------------------------------------------------------------------------------
 
@@ -202,7 +198,10 @@ class TermStep:
         batch, head, *rest = self.axes[name]
         rest = rest if rest[0] == "M" else ["1", *rest]
         value = self.emit(ops.Load(f"{self.memory.name}.{name}", self.axes[name]), name=name)
-        return self.emit(ops.Align((batch, head, *rest, *["1"] * (3 - len(rest)))), value, name=f"{name}_wide")
+        return self._aligned(value, (batch, head, *rest, *["1"] * (3 - len(rest))), f"{name}_wide")
+
+    def _aligned(self, value: str, axes: ops.Axes, name: str) -> str:
+        return value if self.emit.type(value) == axes else self.emit(ops.Align(axes), value, name=name)
 
     def _logs(self) -> list[str]:
         """The logs after the token's decay, if the memory has any."""
