@@ -31,8 +31,8 @@ def emit(schedule: Schedule, spec_text: str) -> str:
 def emit_step(program: Program, spec_text: str) -> str:
     """A module with the function `step` of a program for one token (see `maskdsl.lowering.step`).
 
-    step(sizes, inputs, buffers and positions...) returns the output and a tuple of new buffers. STEP maps its parameters
-    to what they are given, KEPT are the names of the buffers that it returns.
+    step(sizes, inputs, buffers and positions...) returns the output and a tuple of new buffers. STEP maps its
+    parameters to what they are given, KEPT are the names of the buffers that it returns.
     """
     body = Body(program)
     kept = tuple(name for name, _ in program.outputs[1:])

@@ -14,6 +14,7 @@ from torch import Tensor
 from maskdsl.codegen.extract import function_source
 from maskdsl.diagnostics import CallError
 from maskdsl.explain.report import explain
+from maskdsl.lowering.memory import memories
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
@@ -69,6 +70,7 @@ class Attention:
         self._programs: dict[Configuration, Program | str] = {}
         self._routes: dict[tuple[Any, ...], _Route] = {}
         self._names = tuple(each.name for each in spec.inputs)
+        self._memories = memories(spec)
         self._signature.lower(spec)
 
     def __repr__(self) -> str:
@@ -118,15 +120,15 @@ class Attention:
     def step(self, state: State, /, *args: Tensor, slots: Tensor | None = None, **kwargs: Tensor) -> Tensor:
         """The output for one more token of every sequence; `state` is one token further afterwards, in place.
 
-        Inputs are as in a call with T = 1; or all of those by token come without the time axis, and so does the output:
-        [B, 1, H, V] or [B, H, V]. `slots` [B] are the sequences of a larger state that the batch goes on with, each once;
-        the others stay as they are. Nothing is differentiated.
+        Inputs are as in a call with T = 1, or all of those by token come without the time axis, and then so does the
+        output: [B, 1, H, V] or [B, H, V]. `slots` [B] are the sequences of a larger state that the batch goes on with,
+        each once; the others stay as they are. Nothing is differentiated: hand a state on through a call for that.
 
-        Raises CallError, before anything changes, for what does not fit: an input, the state of another spec, a batch of
-        another size, slots that are missing or named twice (on a GPU neither is seen), a position beyond the levels. On
+        Raises CallError, before anything changes, for what does not fit: an input, the state of another spec, a batch
+        of another size, slots that are not there or named twice (seen on a CPU only), a position beyond the levels. On
         a GPU positions are read back only where `state.furthest` has come to the last one that the levels allow.
         """
-        token = bind_token(self.spec, state, args, kwargs, slots)
+        token = bind_token(self.spec, self._memories, state, args, kwargs, slots)
         sizes = token.bound.sizes
         self._latest_step = Signature(ratios_of(dict(sizes.key_heads), sizes.H))
         return run_token(self._step_module(self._latest_step), self.spec, state, token, slots)

@@ -85,6 +85,20 @@ class State:
         index = torch.as_tensor(indices, device=self.device, dtype=torch.int64)
         return self._with(lambda x: x.index_select(0, index))
 
+    def put(self, slots: Tensor | Sequence[int], other: State) -> None:
+        """The sequences of another state of the same spec in place of those at `slots`, each named once.
+
+        Raises ValueError for the state of another spec, RuntimeError for sizes that differ.
+        """
+        if other.spec != self.spec:
+            raise ValueError(f"The state of '{other.spec.name}' cannot go into one of '{self.spec.name}'.")
+        index = torch.as_tensor(slots, device=self.device, dtype=torch.int64)
+        with torch.no_grad():
+            for memory, name, x in self.buffers():
+                x.index_copy_(0, index, other.memories[memory][name].to(x))
+            self.positions.index_copy_(0, index, other.positions.to(self.positions))
+        self.furthest = max(self.furthest, other.furthest)
+
     def to(self, *targets: torch.dtype | torch.device | str) -> State:
         """The state in another dtype, float32, bfloat16 or float64, on another device, or both.
 

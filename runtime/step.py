@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl.lowering.memory import LOGS, POSITIONS, memories
+from maskdsl.lowering.memory import LOGS, POSITIONS, Memory
 from maskdsl.runtime.arguments import Bound, Problem, bound, fixed_sizes, named, needed_levels, result_dtype
 from maskdsl.runtime.precision import exact
 from maskdsl.runtime.state import State
@@ -26,12 +26,17 @@ class Token:
 
 
 def bind_token(
-    spec: Spec, state: State, args: tuple[Any, ...], kwargs: Mapping[str, Any], slots: Tensor | None
+    spec: Spec,
+    memories: Sequence[Memory],
+    state: State,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    slots: Tensor | None,
 ) -> Token:
     """The arguments of a step, by name or in declared order, each [B, 1, ...] or all of those by token [B, ...].
 
-    `slots` [B] are the sequences of the state that the batch goes on with, all of them where None. Raises CallError with
-    every problem found: of the inputs, of the state beside them, of the slots.
+    `memories` are those of the spec. `slots` [B] are the sequences of the state that the batch goes on with, all of them where None. Raises CallError
+    with every problem found: of the inputs, of the state beside them, of the slots.
     """
     given, problems = named(spec, args, kwargs)
     by_token = {each.name: each for each in spec.inputs if "T" in each.kind.value and each.name in given}
@@ -40,10 +45,11 @@ def bind_token(
     if without_time:
         given = {name: x.unsqueeze(1) if name in by_token else x for name, x in given.items()}
     elif short:
-        message = f"The time axis is left out of {_quoted(short)} only; leave it out of all inputs by token, or of none."
+        message = f"The time axis is left out of {_quoted(short)} only; leave it out of every input by token or none."
         problems.append(Problem(None, message))
-    tensors = {each.name: given[each.name] for each in spec.inputs if _ndim(given.get(each.name)) == len(each.kind.value)}
-    problems += _state_problems(spec, state, tensors, slots)
+    whole = [each.name for each in spec.inputs if _ndim(given.get(each.name)) == len(each.kind.value)]
+    tensors = {name: given[name] for name in whole}
+    problems += _state_problems(spec, memories, state, tensors, slots)
     return Token(bound(spec, given, problems), without_time)
 
 
@@ -53,47 +59,54 @@ def run_token(module: ModuleType, spec: Spec, state: State, token: Token, slots:
     It computes in float64 if an input or the state has it, else in float32, whatever autocast says.
     """
     tensors = token.bound.tensors
+    rows = None if slots is None else slots.long()
     dtypes = {x.dtype for x in tensors.values()} | {state.dtype}
     dtype = torch.float64 if torch.float64 in dtypes else torch.float32
-    rows: Callable[[Tensor], Tensor] = lambda x: x if slots is None else x.index_select(0, slots)  # noqa: E731
-    values = {name: x.to(dtype) for name, x in tensors.items()} | {POSITIONS: rows(state.positions)}
+    values = {name: x.to(dtype) for name, x in tensors.items()} | {POSITIONS: _read(state.positions, rows)}
     for memory, name, buffer in state.buffers():
-        values[f"{memory}.{name}"] = rows(buffer).to(buffer.dtype if name == LOGS else dtype)
+        values[f"{memory}.{name}"] = _read(buffer, rows).to(buffer.dtype if name == LOGS else dtype)
     with torch.no_grad(), exact(state.device):
         arguments = {parameter: values[name] for parameter, name in module.STEP.items()}
         output, kept = module.step(token.bound.sizes.known, **arguments)
         new = dict(zip(module.KEPT, kept, strict=True))
         for memory, name, buffer in state.buffers():
-            _write(buffer, new[f"{memory}.{name}"].to(buffer.dtype), slots)
-        _write(state.positions, values[POSITIONS] + 1, slots)
+            _write(buffer, new[f"{memory}.{name}"].to(buffer.dtype), rows)
+        _write(state.positions, values[POSITIONS] + 1, rows)
     state.furthest += 1
-    output = output.to(result_dtype(spec, token.bound))
-    return output.squeeze(1) if token.without_time else output
+    result: Tensor = output.to(result_dtype(spec, token.bound))
+    return result.squeeze(1) if token.without_time else result
 
 
-def _write(buffer: Tensor, new: Tensor, slots: Tensor | None) -> None:
-    if slots is None:
+def _read(buffer: Tensor, rows: Tensor | None) -> Tensor:
+    return buffer if rows is None else buffer.index_select(0, rows)
+
+
+def _write(buffer: Tensor, new: Tensor, rows: Tensor | None) -> None:
+    if rows is None:
         buffer.copy_(new)
     else:
-        buffer.index_copy_(0, slots, new)
+        buffer.index_copy_(0, rows, new)
 
 
 def _state_problems(
-    spec: Spec, state: State, tensors: Mapping[str, Tensor], slots: Tensor | None
+    spec: Spec, memories: Sequence[Memory], state: State, tensors: Mapping[str, Tensor], slots: Tensor | None
 ) -> Iterator[Problem]:
     """What does not fit between a state, its slots and the inputs."""
     if not isinstance(state, State):
         yield Problem(None, f"A step takes a state first, not a {type(state).__name__}; make one with init_state().")
         return
     if state.spec is not spec and state.spec != spec:
-        message = f"The state is one of another '{state.spec.name}', not of this '{spec.name}'; make one with init_state()."
+        message = (
+            f"The state is that of another spec, '{state.spec.name}'; make one of '{spec.name}' with init_state()."
+        )
         yield Problem(None, message)
         return
     wrong_slots = None if slots is None else _slots_problem(state, slots)
     if wrong_slots is not None:
         yield Problem(None, wrong_slots)
         slots = None
-    yield from _size_problems(spec, state, tensors, state.batch if slots is None else len(slots))
+    sizes = {"B": state.batch if slots is None else len(slots), "T": 1} | _state_sizes(memories, state)
+    yield from _size_problems(spec, sizes, tensors)
     for name, x in tensors.items():
         if x.device != state.device:
             message = f"Input '{name}' is on '{x.device}', but the state is on '{state.device}'; move one with .to()."
@@ -105,7 +118,8 @@ def _slots_problem(state: State, slots: object) -> str | None:
     if not isinstance(slots, Tensor) or slots.dtype not in (torch.int32, torch.int64) or slots.ndim != 1:
         return "'slots' is a tensor [B] of integers, the sequence of the state for each row of the batch."
     if slots.device != state.device:
-        return f"'slots' is on '{slots.device}', but the state is on '{state.device}'; move it with .to('{state.device}')."
+        there, here = slots.device, state.device
+        return f"'slots' is on '{there}', but the state is on '{here}'; move it with .to('{here}')."
     if slots.device.type == "cpu":
         missing = [slot for slot in slots.tolist() if not 0 <= slot < state.batch]
         if missing:
@@ -115,9 +129,8 @@ def _slots_problem(state: State, slots: object) -> str | None:
     return None
 
 
-def _size_problems(spec: Spec, state: State, tensors: Mapping[str, Tensor], batch: int) -> Iterator[Problem]:
+def _size_problems(spec: Spec, kept: Mapping[str, int], tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
     """Sizes of inputs that differ from those of the state, each told of the first input that has it."""
-    kept = {"B": batch, "T": 1} | _state_sizes(spec, state)
     for axis, (size, name) in fixed_sizes(spec, tensors).items():
         if size == kept.get(axis, size):
             continue
@@ -130,30 +143,28 @@ def _size_problems(spec: Spec, state: State, tensors: Mapping[str, Tensor], batc
         yield Problem(name, message.get(axis, usual))
 
 
-def _state_sizes(spec: Spec, state: State) -> dict[str, int]:
+def _state_sizes(memories: Sequence[Memory], state: State) -> dict[str, int]:
     """The dimensions that the buffers of a state show."""
     sizes: dict[str, int] = {}
-    for memory in memories(spec):
+    for memory in memories:
         for buffer in memory.buffers:
             shape = state.memories[memory.name][buffer.name].shape
             sizes |= {axis: size for axis, size in zip(buffer.axes, shape, strict=True) if axis in ("H", "K", "V", "M")}
     return sizes | ({"L": sizes.pop("M") + 1} if "M" in sizes else {})
 
 
-def _level_problems(
-    spec: Spec, state: State, tensors: Mapping[str, Tensor], slots: Tensor | None
-) -> Iterator[Problem]:
-    """A position beyond the levels; what the host knows is enough unless that is at the end."""
+def _level_problems(spec: Spec, state: State, tensors: Mapping[str, Tensor], slots: Tensor | None) -> Iterator[Problem]:
+    """A position beyond the levels; a GPU is only asked where what the host knows does not rule it out."""
     if "L" not in (fixed := fixed_sizes(spec, tensors)):
         return
     found, name = fixed["L"]
     position = state.furthest
-    if needed_levels(spec, position + 1) > found:
+    if state.device.type == "cpu" or needed_levels(spec, position + 1) > found:
         position = state.look(slots)
-        needed = needed_levels(spec, position + 1)
-        if needed > found:
-            message = f"Input '{name}' has {found} levels, but a sequence of the state is at position {position}, which needs {needed}."
-            yield Problem(name, message)
+    needed = needed_levels(spec, position + 1)
+    if needed > found:
+        message = f"Input '{name}' has {found} levels, but a sequence at position {position} needs {needed}."
+        yield Problem(name, message)
 
 
 def _ndim(given: object) -> int | None:

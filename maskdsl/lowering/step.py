@@ -5,9 +5,9 @@ With S what a memory keeps and A, k, v, q the step operator, key, value and quer
     S <- A S + k v',    o = S' q
 
 without a hierarchy. With one, o sums lam[level] q' (A S[level]) over the rows S and the token's own k v', which joins
-the rows at level 0 before they are regrouped for the next position. A window keeps k and v themselves, the keys moved on
-by A. Where A is one decay it goes into the logs of rows or keys, which are float64 whatever the state is: a sum of many
-small decays has no digits to lose.
+the rows at level 0 before they are regrouped for the next position. A window keeps k and v themselves, the keys moved
+on by A. Where A is one decay it goes into the logs of rows or keys, which are float64 whatever the state is: a sum of
+many small decays has no digits to lose.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from maskdsl.spec import Attend, L2Norm, Spec
 def lower_step(spec: Spec, ratios: Mapping[str, int] | None = None) -> Program:
     """The program of one token: from inputs [B, 1, ...], buffers and positions to `o` [B, 1, H, V] and new buffers.
 
-    Buffers are loaded and put out under `Memory.full_name`, positions loaded under POSITIONS. `ratios` is as in `lower`.
+    Buffers are loaded and put out under `Memory.full_name`, positions loaded under POSITIONS; `ratios` as in `lower`.
     """
     builder = Builder(spec.name)
     emit = Emitter(builder)

@@ -219,9 +219,7 @@ class _Term:
         memory, outputs, end = self._memory(pos, buffers), [], pos
         for streams in zip(*(stream.segments() for stream in (self.tokens, *self.steps)), strict=True):
             # Recomputing a segment in the backward pass is far cheaper than keeping the states of every token.
-            memory, output = checkpoint(
-                segment, memory, end, *streams, use_reentrant=False, preserve_rng_state=False
-            )
+            memory, output = checkpoint(segment, memory, end, *streams, use_reentrant=False, preserve_rng_state=False)
             outputs.append(output)
             end += output.shape[-2]
         kept = memory.kept(end, self.tokens.lam.shape[-1] - 1) if isinstance(memory, Runs) else memory.kept(end)
