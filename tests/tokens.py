@@ -7,9 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from maskdsl.lowering.memory import memories
+from maskdsl.runtime.compiled import Attention
+from maskdsl.runtime.state import State
 from maskdsl.spec import Spec
 
-State = Mapping[str, Mapping[str, Tensor]]
+Memories = Mapping[str, Mapping[str, Tensor]]
 
 
 def part(spec: Spec, inputs: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
@@ -43,7 +46,7 @@ def distance(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float
     return max((error.item() for error in errors), default=0.0)
 
 
-def assert_same_state(found: State, wanted: State, tolerance: float) -> None:
+def assert_same_state(found: Memories, wanted: Memories, tolerance: float) -> None:
     """The same memories for every attend; a sum may list its terms in another order."""
     rest = dict(wanted)
     assert len(found) == len(rest)
@@ -55,6 +58,18 @@ def assert_same_state(found: State, wanted: State, tolerance: float) -> None:
         del rest[nearest]
 
 
-def stacked(outputs: list[Tensor]) -> Tensor:
-    """Outputs [B, H, V] of single tokens as [B, T, H, V]."""
-    return torch.stack(outputs, 1)
+def start(attention: Attention, inputs: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> State:
+    """The state before the first token of a call like this one."""
+    sizes: dict[str, int] = {}
+    for each in attention.spec.inputs:
+        sizes |= dict(zip(each.kind.value, inputs[each.name].shape, strict=True))
+    kept = {axis for memory in memories(attention.spec) for buffer in memory.buffers for axis in buffer.axes}
+    names = {"heads": ("H", "H"), "key": ("K", "K"), "value": ("V", "V"), "levels": ("L", "M")}
+    given = {name: sizes[size] for name, (size, axis) in names.items() if axis in kept}
+    return attention.init_state(sizes["B"], **given, dtype=dtype)
+
+
+def steps(attention: Attention, state: State, inputs: Mapping[str, Tensor]) -> Tensor:
+    """All tokens of a call one after the other, [B, T, H, V]."""
+    length = next(inputs[each.name].shape[1] for each in attention.spec.inputs if "T" in each.kind.value)
+    return torch.cat([attention.step(state, **part(attention.spec, inputs, t, t + 1)) for t in range(length)], 1)
