@@ -5,6 +5,7 @@ Slow on purpose. Adjoint operations are taken from torch's autograd over the ope
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import sympy
@@ -327,15 +328,16 @@ def _regroup(
 ) -> list[Tensor]:
     """Sequence by sequence and row by row."""
     states, state_logs = torch.zeros_like(rows), [torch.zeros_like(x) for x in logs]
+    new = new.expand(*rows.shape[:2], 1, *rows.shape[3:])
     for b, pos in enumerate(positions.tolist()):
-        row = [new.expand(rows[:, :, :1].shape)[b, :, 0], *rows[b].unbind(1)]
-        log = [[torch.zeros_like(x[b, :, 0]), *x[b].unbind(1)] for x in logs]
+        row = [new[b, :, 0], *rows[b].unbind(1)]
+        log = [[x.new_zeros(()), *x[b].unbind(1)] for x in logs]
         goes_to = [carry(pos + 1, pos, j, base, admissibility) for j in range(len(row))]
         for found in range(1, len(row)):
             meeting = [j for j, goes in enumerate(goes_to) if goes == found]
             for x, result in zip(log, state_logs, strict=True):
                 if meeting:
-                    result[b, :, found - 1] = torch.stack([x[j] for j in meeting]).amax(0)
+                    result[b, :, found - 1] = functools.reduce(torch.maximum, [x[j] for j in meeting])
             for j in meeting:
                 factor = 1 if not log else (log[0][j] - state_logs[0][b, :, found - 1]).exp()
                 states[b, :, found - 1] += factor * row[j]

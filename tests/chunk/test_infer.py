@@ -22,6 +22,10 @@ DIAGONAL: Axes = ("B", "H", "N2", "K", "1")
 MATRIX: Axes = ("B", "H", "N2", "K", "K")
 NODES: Axes = ("B", "H", "E2b2", "K", "V")
 NODE_MATRIX: Axes = ("B", "H", "E2b2", "K", "K")
+POSITIONS: Axes = ("B",)
+KEPT: Axes = ("B", "H", "M", "K", "V")
+NEW: Axes = ("B", "H", "1", "K", "V")
+RING: Axes = ("B", "H", "1", "R3", "K")
 
 REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Load("q", KEYS), (KEYS,), "it takes 0 operands"),
@@ -89,6 +93,22 @@ REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, ROWS, VALUES, ROWS), "level weights"),
     (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, ROWS), "it takes 4 or 5 operands"),
     (ops.BandAdjoint(1, 2, 2, "weak"), (ROWS, ROWS, MATRIX, ROWS, VALUES), "a gradient of the result's type"),
+    (ops.Split(3), (ROWS,), "level weights"),
+    (ops.Split(3), (), "it takes 1 operands"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW), "it takes 3 or 4 operands"),
+    (ops.Regroup(2, "weak"), (TOKENS, NEW, KEPT), "a position a sequence"),
+    (ops.Regroup(2, "weak"), (POSITIONS, KEPT, KEPT), "a new row beside those of a state"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, STATES), "a new row beside those of a state"),
+    (ops.Regroup(2, "weak"), (POSITIONS, ("B", "H", "1", "V", "V"), KEPT), "axes K and V do not broadcast"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, KEPT, ("B", "H", "M", "1", "V")), "the logs of its rows"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, KEPT, NUMBER), "the logs of its rows"),
+    (ops.Enter(), (("T",), RING, ("B", "H", "1", "1", "K")), "a position a sequence"),
+    (ops.Enter(), (POSITIONS, ROWS, ("B", "H", "1", "1", "K")), "an entry of a ring"),
+    (ops.Enter(), (POSITIONS, RING, RING), "an entry of a ring"),
+    (ops.Enter(), (POSITIONS, ("1", *RING[1:]), ("B", "H", "1", "1", "K")), "an entry of a ring"),
+    (ops.Enter(), (POSITIONS, RING), "it takes 3 operands"),
+    (ops.SelectSlots(3, 2, "weak"), (TOKENS, LEVELS), "a position a sequence"),
+    (ops.SelectSlots(3, 2, "weak"), (POSITIONS, ROWS), "level weights"),
     (Operation(), (KEYS,), "no rule for"),
 ]
 
@@ -136,6 +156,11 @@ TYPES: list[tuple[Operation, tuple[Axes, ...], tuple[Axes, ...]]] = [
     (ops.WalkAdjoint(2, "weak"), (VALUES, ROWS, NODE_MATRIX, NODES, LEVELS), (ROWS, NODE_MATRIX, NODES, LEVELS)),
     (ops.Band(1, 2, 2, "weak"), (ROWS, DIAGONAL, ROWS, VALUES), (VALUES,)),
     (ops.BandAdjoint(1, 2, 2, "weak"), (VALUES, ROWS, NUMBER, ROWS, VALUES), (ROWS, NUMBER, ROWS, VALUES)),
+    (ops.Split(2), (("B", "H", "L", "1"),), (("B", "H", "1", "1"), ("B", "H", "M", "1"))),
+    (ops.Regroup(2, "weak"), (POSITIONS, ("1", "1", "1", "K", "V"), KEPT), (KEPT,)),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, KEPT, (*KEPT[:4], "1")), (KEPT, (*KEPT[:4], "1"))),
+    (ops.Enter(), (POSITIONS, RING, ("1", "1", "1", "1", "K")), (RING,)),
+    (ops.SelectSlots(3, 2, "weak"), (POSITIONS, ("1", "H", "1", "1", "L")), (("B", "H", "1", "1", "R3"),)),
 ]
 
 

@@ -400,6 +400,69 @@ def test_band_adjoint() -> None:
     assert squeezed(dv) == near([3 * 5 * 7, 3 * 11, 0])
 
 
+# -- the state of a step ------------------------------------------------------------------------------------------
+
+
+def test_split() -> None:
+    near_weight, far_weights = run(ops.Split(0), tensor([2, 3, 5]), L=3)
+    assert (near_weight.tolist(), far_weights.tolist()) == ([2], [3, 5])
+
+
+def rows(*values: float) -> Tensor:
+    """One number a level for a single sequence, as rows of a state: [1, 1, M, 1, 1]."""
+    return tensor(values)[None, None, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("base", "admissibility", "position", "expected"),
+    [
+        # the token 1, and 10, 100, 1000 at levels 1 to 3
+        (2, "weak", 4, [1 + 10, 100, 1000]),
+        (2, "weak", 5, [0, 1 + 10 + 100, 1000]),
+        (2, "weak", 3, [0, 0, 1 + 10 + 100 + 1000]),
+        (2, "weak", 7, [0, 0, 0]),
+        (3, "weak", 7, [1 + 10, 100, 1000]),
+        (3, "weak", 8, [0, 0, 1 + 10 + 100 + 1000]),
+        (2, "strong", 4, [1, 10 + 100, 1000]),
+        (2, "strong", 5, [1, 10, 100 + 1000]),
+    ],
+)
+def test_regroup(base: int, admissibility: Admissibility, position: int, expected: list[float]) -> None:
+    made = result(ops.Regroup(base, admissibility), torch.tensor([position]), rows(1), rows(10, 100, 1000))
+    assert squeezed(made) == expected
+
+
+def test_regroup_with_logs() -> None:
+    """Logs that meet become the largest of them, and what stood under smaller ones is made smaller."""
+    log = rows(HALF, QUARTER, -800)
+    kept = (torch.tensor([5]), rows(1), rows(10, 100, 1000), log)
+    weak, weak_logs = run(ops.Regroup(2, "weak"), *kept)
+    assert (squeezed(weak), squeezed(weak_logs)) == (near([0, 1 + 5 + 25, 1000]), [0, 0, -800])
+    strong, strong_logs = run(ops.Regroup(2, "strong"), *kept)
+    assert (squeezed(strong), squeezed(strong_logs)) == (near([1, 10, 100]), [0, HALF, QUARTER])
+
+
+def test_every_sequence_regroups_at_its_own_position() -> None:
+    kept = rows(10, 100).expand(3, 1, 2, 1, 1)
+    made = result(ops.Regroup(2, "weak"), torch.tensor([1, 2, 3]), rows(1), kept)
+    assert squeezed(made) == [[0, 111], [11, 100], [0, 0]]
+
+
+def test_enter() -> None:
+    ring = tensor([[7, 8, 9]] * 2)[:, None, None, :, None]
+    made = result(ops.Enter(), torch.tensor([4, 3]), ring, tensor(1)[None, None, None, None, None])
+    assert squeezed(made) == [[7, 1, 9], [1, 8, 9]]
+
+
+def test_select_slots() -> None:
+    lam = tensor([2, 3, 5, 7])[None, None, None, None]
+    # position 5 sees tokens 3, 4 and 2 in slots 0, 1 and 2; position 1 sees token 0 only
+    made = result(ops.SelectSlots(3, 2, "weak"), torch.tensor([5, 1]), lam)
+    assert squeezed(made) == [[7, 3, 7], [3, 2, 2]]
+    made = result(ops.SelectSlots(3, 2, "strong"), torch.tensor([5]), lam)
+    assert squeezed(made) == [5, 3, 5]
+
+
 def test_an_operation_without_meaning_is_an_error() -> None:
     with pytest.raises(TypeError, match="no meaning"):
         run(Operation(), tensor([1]))

@@ -16,7 +16,7 @@ from maskdsl.chunk.interpret import Interpreter
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.codegen import torch_ops
 from maskdsl.codegen.torch_expressions import FOR_KERNELS
-from maskdsl.mask.levels import Admissibility, levels
+from maskdsl.mask.levels import Admissibility, level, levels
 
 HEADS, K, V = 2, 3, 4
 OPERATORS = {"number": ("1", "1"), "diagonal": ("K", "1"), "matrix": ("K", "K")}
@@ -321,6 +321,81 @@ def test_band_of_shared_operands(heads: str) -> None:
     ]
     check(ops.Band(2, 4, 2, "weak"), types, sizes, None)
     adjoint(ops.Band(2, 4, 2, "weak"), ops.BandAdjoint(2, 4, 2, "weak"), types, sizes, None)
+
+
+# -- the state of a step ------------------------------------------------------------------------------------------
+
+AGES = torch.tensor([0, 1, 2, 3, 5, 7, 8, 25, 26, 63, 80])
+
+
+def kept(rows: int, base: int, admissibility: Admissibility) -> Tensor:
+    """Random rows of states at AGES, [B, H, M, K, V], zero where no position is."""
+    states = torch.randn(len(AGES), HEADS, rows, K, V, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    for state, age in zip(states, AGES.tolist(), strict=True):
+        there = {level(age, s, base, admissibility) for s in range(age)}
+        state[:, [row for row in range(rows) if row + 1 not in there]] = 0
+    return states
+
+
+@hierarchies
+@pytest.mark.parametrize("rows", [0, 1, 3, 8])
+@pytest.mark.parametrize("new", [("B", "H"), ("1", "1")])
+def test_regroup(base: int, admissibility: Admissibility, rows: int, new: tuple[str, str]) -> None:
+    sizes = {"B": len(AGES), "T": 1, "H": HEADS, "K": K, "V": V, "L": rows + 1}
+    types: list[Axes] = [("B",), (*new, "1", "K", "V"), ("B", "H", "M", "K", "V")]
+    check(ops.Regroup(base, admissibility), types, sizes, x0=AGES, x2=kept(rows, base, admissibility))
+
+
+@hierarchies
+@pytest.mark.parametrize("rows", [0, 1, 3, 8])
+@pytest.mark.parametrize("operator", ["number", "diagonal"])
+@pytest.mark.parametrize("scale", [0.1, 5, 1e9])
+def test_regroup_with_logs(base: int, admissibility: Admissibility, rows: int, operator: str, scale: float) -> None:
+    """What is meant is the same, and logs that meet become one that is as large as any of them."""
+    sizes = {"B": len(AGES), "T": 1, "H": HEADS, "K": K, "V": V, "L": rows + 1}
+    types: list[Axes] = [("B",), ("B", "H", "1", "K", "V"), ("B", "H", "M", "K", "V")]
+    types.append(("B", "H", "M", *OPERATORS[operator]))
+    states, new = kept(rows, base, admissibility), random_value(types[1], sizes, 1)
+    logs = -scale * random_value(types[3], sizes, 9).abs()
+    op = ops.Regroup(base, admissibility)
+    wanted, wanted_logs = Interpreter(sizes).step(op, [AGES, new, states, logs], types)
+    made, made_logs = torch_ops.regroup(AGES, new, states, logs, base, admissibility)
+    assert (made.shape, made_logs.shape) == (wanted.shape, wanted_logs.shape)
+    assert_near(made_logs.exp() * made, wanted_logs.exp() * wanted, 1e-12)
+    assert made.isfinite().all()
+    assert (made_logs <= 0).all()
+    # nothing grows but by adding up
+    assert (made.abs() <= states.abs().sum(2, keepdim=True) + new.abs() + 1e-12).all()
+
+
+@pytest.mark.parametrize("slots", [1, 2, 7, 64])
+@pytest.mark.parametrize("entry", [("B", "H", "1", "1", "K"), ("1", "1", "1", "1", "1")])
+def test_enter(slots: int, entry: Axes) -> None:
+    sizes = {"B": len(AGES), "T": 1, "H": HEADS, "K": K}
+    check(ops.Enter(), [("B",), ("B", "H", "1", ax.slots(slots), "K"), entry], sizes, x0=AGES)
+
+
+@hierarchies
+@pytest.mark.parametrize("slots", [1, 2, 7, 64])
+@pytest.mark.parametrize("batch", ["B", "1"])
+def test_select_slots(base: int, admissibility: Admissibility, slots: int, batch: str) -> None:
+    for more in (0, 3):
+        count = levels(int(AGES.max()) + 1, base, admissibility) + more
+        sizes = {"B": len(AGES), "T": 1, "H": HEADS, "L": count}
+        op = ops.SelectSlots(slots, base, admissibility)
+        check(op, [("B",), (batch, "H", "1", "1", "L")], sizes, x0=AGES)
+
+
+@hierarchies
+def test_positions_beyond_32_bits(base: int, admissibility: Admissibility) -> None:
+    far = torch.tensor([2**31 - 1, 2**31, 3**20 - 1, 5**14 - 1, 2**40 + 5])
+    sizes = {"B": len(far), "T": 1, "H": 1, "K": 1, "V": 1, "L": 43}
+    types: list[Axes] = [("B",), ("B", "H", "1", "K", "V"), ("B", "H", "M", "K", "V")]
+    states = random_value(types[2], sizes, 2)
+    for state, pos in zip(states, far.tolist(), strict=True):
+        state[:, level(pos, 0, base, admissibility) :] = 0
+    check(ops.Regroup(base, admissibility), types, sizes, x0=far, x2=states)
+    check(ops.SelectSlots(5, base, admissibility), [("B",), ("B", "H", "1", "1", "L")], sizes, x0=far)
 
 
 def test_every_operation_is_tested_here() -> None:

@@ -254,7 +254,7 @@ WRONG: list[tuple[dict[str, Any], str | None, list[str]]] = [
         {"k": torch.ones(2, 1, 2, 2), "p": torch.ones(5)},
         "k",
         [
-            "Input 'k' has shape [2, 1, 2, 2], but K = 2 differs from K = 3 of 'q'; a key input has shape [B, T, Hk, K].",
+            "Input 'k' has shape [2, 1, 2, 2], but K = 2 differs from K = 3 of 'q'; a key input has",
             "Input 'p' has shape [5], but H = 5 differs from H = 6 of 'v'; a head input has shape [H].",
         ],
     ),
