@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import pytest
@@ -273,3 +274,20 @@ def test_inputs_may_have_any_name() -> None:
     )
     inputs = inputs_of(attention, 9)
     assert error(steps(attention, start(attention, inputs), inputs), dense(attention.spec, inputs)) <= 1e-10
+
+
+@every_variant
+def test_nothing_is_read_back_from_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the device without numbers any such reading is an error; a position is read at the last level only."""
+    monkeypatch.setattr("maskdsl.runtime.step.exact", lambda device: contextlib.nullcontext())
+    attention = compiled(*VARIANTS[name])
+    inputs = inputs_of(attention, 7)
+    state = start(attention, inputs).to("meta")
+    inputs = {each: x.to("meta") for each, x in inputs.items()}
+    assert steps(attention, state, part(attention.spec, inputs, 0, 6)).device.type == "meta"
+    attention.step(state, **part(attention.spec, inputs, 6, 7), slots=torch.tensor([0], device="meta"))
+    assert state.furthest == 7
+    if name == "number, weak hierarchy":
+        attention.step(state, **part(attention.spec, inputs, 6, 7))
+        with pytest.raises(RuntimeError, match="cannot be called on meta tensors"):
+            attention.step(state, **part(attention.spec, inputs, 6, 7))
