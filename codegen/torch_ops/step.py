@@ -6,7 +6,6 @@ Levels are counted digit by digit, elementwise, as `maskdsl.mask.levels` defines
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,17 +20,44 @@ def regroup(
     logs: Tensor | None = None,
     base: int = 2,
     admissibility: Admissibility = "weak",
-) -> Any:
-    """S'[l-1] = the sum of the rows j with carry(pos + 1, pos, j) = l, `new` being row 0; with logs, theirs as well."""
-    meet = _meetings(pos, rows.shape[2], base, admissibility)[:, None, :, :, None]
-    every_row = torch.cat([new.expand(*rows.shape[:2], 1, *rows.shape[3:]), rows], 2)
-    if logs is None:
-        return _combined(meet.to(rows.dtype), every_row)
-    every_log = torch.nn.functional.pad(logs[..., 0], (0, 0, 1, 0))[:, :, None]
-    held = torch.where(meet, every_log, -torch.inf)
-    highest = held.amax(3, keepdim=True)
-    highest = torch.where(highest == -torch.inf, 0, highest)
-    return _combined((held - highest).exp().to(rows.dtype), every_row), highest[:, :, :, 0, :, None]
+) -> Tensor | tuple[Tensor, Tensor]:
+    """S'[l-1] = the sum of the rows j with carry(pos + 1, pos, j) = l, `new` being row 0; with logs, theirs as well.
+
+    Where pos + 1 ends in z zeros, levels 0 .. z + 1 move: all to level z + 1 (weak), or each to the next one (strong).
+    """
+    level = torch.arange(1, rows.shape[2] + 1, device=pos.device)
+    zeros = ((pos[:, None] + 1) % _powers(base, len(level), pos.device) == 0).sum(-1, keepdim=True)
+    move, goal = (_by_row(level <= zeros + 1), _by_row(level == zeros + (2 if admissibility == "strong" else 1)))
+    change = _shifted if admissibility == "strong" else _joined
+    states, kept = change(move, goal, new, rows, torch.zeros_like(rows[..., :1, :1]) if logs is None else logs)
+    return states if logs is None else (states, kept)
+
+
+def _by_row(mask: Tensor) -> Tensor:
+    """[B, M] beside states [B, h, M, K, V]."""
+    return mask[:, None, :, None, None]
+
+
+def _joined(move: Tensor, goal: Tensor, new: Tensor, rows: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that move summed in one, under the log of the token's, 0; what is left of them is empty."""
+    factors = torch.where(move, logs.exp(), 0).to(rows.dtype)
+    if factors.shape[-2] == 1:
+        total = (factors[..., 0].mT @ rows.flatten(3)).unflatten(3, rows.shape[3:])
+    else:
+        total = (factors * rows).sum(2, keepdim=True)
+    stay, there = (~move).to(rows.dtype), goal.to(rows.dtype)
+    return torch.addcmul(stay * rows, there, new + total), torch.where(move, 0, logs)
+
+
+def _shifted(move: Tensor, goal: Tensor, new: Tensor, rows: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that move one level on; the last of them meets one that stays, under the larger of both logs."""
+    count = rows.shape[2]
+    nearer = torch.cat([new.expand(*rows.shape[:2], 1, *rows.shape[3:]), rows], 2)[:, :, :count]
+    nearer_logs = torch.cat([torch.zeros_like(logs[:, :, :1]), logs], 2)[:, :, :count]
+    kept = torch.where(move, nearer_logs, torch.where(goal, torch.maximum(logs, nearer_logs), logs))
+    own = torch.where(move, 0, (logs - kept).exp()).to(rows.dtype)
+    other = torch.where(move | goal, (nearer_logs - kept).exp(), 0).to(rows.dtype)
+    return torch.addcmul(own * rows, other, nearer), kept
 
 
 def enter(pos: Tensor, ring: Tensor, new: Tensor) -> Tensor:
@@ -48,24 +74,6 @@ def select_slots(pos: Tensor, lam: Tensor, slots: int, base: int, admissibility:
     shape = torch.broadcast_shapes(lam.shape[:-1], (len(pos), *[1] * (lam.ndim - 2)))
     table = levels.view(len(pos), *[1] * (lam.ndim - 2), slots)
     return lam.expand(*shape, lam.shape[-1]).gather(-1, table.expand(*shape, slots))
-
-
-def _combined(factors: Tensor, rows: Tensor) -> Tensor:
-    """Rows [B, h, M + 1, K, V] added up by factors [B, h, M, M + 1, 1 or K]: [B, h, M, K, V]."""
-    if factors.shape[-1] == 1:
-        return (factors[..., 0] @ rows.flatten(3)).unflatten(3, rows.shape[3:])
-    return (factors.movedim(-1, 2) @ rows.transpose(2, 3)).transpose(2, 3)
-
-
-def _meetings(pos: Tensor, rows: int, base: int, admissibility: Admissibility) -> Tensor:
-    """Which levels 0 .. M meet at each level 1 .. M of the next position, [B, M, M + 1].
-
-    Where that position ends in z zeros, levels 0 .. z + 1 go to z + 1 (weak), or each to the next (strong).
-    """
-    level = torch.arange(rows + 1, device=pos.device)
-    zeros = ((pos[:, None] + 1) % _powers(base, rows, pos.device) == 0).sum(-1, keepdim=True)
-    moved = level + 1 if admissibility == "strong" else zeros + 1
-    return torch.where(level <= zeros + 1, moved, level)[:, None] == level[1:, None]
 
 
 def _levels(pos: Tensor, s: Tensor, count: int, base: int, admissibility: Admissibility) -> Tensor:
