@@ -35,8 +35,8 @@ def bind_token(
 ) -> Token:
     """The arguments of a step, by name or in declared order, each [B, 1, ...] or all of those by token [B, ...].
 
-    `memories` are those of the spec. `slots` [B] are the sequences of the state that the batch goes on with, all of them where None. Raises CallError
-    with every problem found: of the inputs, of the state beside them, of the slots.
+    `memories` are those of the spec; `slots` [B] are the sequences of the state that the batch goes on with, all of
+    them where None. Raises CallError with every problem found: of the inputs, of the state beside them, of the slots.
     """
     given, problems = named(spec, args, kwargs)
     by_token = {each.name: each for each in spec.inputs if "T" in each.kind.value and each.name in given}

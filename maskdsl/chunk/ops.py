@@ -384,8 +384,9 @@ class Regroup(Operation):
     """(pos, X, S[, logs]) -> S'[, logs']: the rows of a state as the next token sees them.
 
     Row S[j-1] stands for level j as seen from pos, and is zero where no position is; X [.., 1, K, V] stands for level
-    0. S'[l-1] is the sum of those with carry(pos + 1, pos, j) = l; what has no row any more is dropped. With logs, exp(logs) * S is meant, the log of X
-    is 0, and logs'[l-1] is the largest of those that meet (0 where none do), so that no exponent is positive.
+    0. S'[l-1] is the sum of those with carry(pos + 1, pos, j) = l; what has no row any more is dropped. With logs,
+    exp(logs) * S is meant, the log of X is 0, and logs'[l-1] is the largest of those that meet (0 where none do), so
+    that no exponent is positive.
     """
 
     base: int
