@@ -122,7 +122,7 @@ class Attention:
 
         Inputs are as in a call with T = 1, or all of those by token come without the time axis, and then so does the
         output: [B, 1, H, V] or [B, H, V]. `slots` [B] are the sequences of a larger state that the batch goes on with,
-        each once; the others stay as they are. Nothing is differentiated: hand a state on through a call for that.
+        each once; the others stay as they are. Nothing is differentiated. A step runs as PyTorch on every backend.
 
         Raises CallError, before anything changes, for what does not fit: an input, the state of another spec, a batch
         of another size, slots that are not there or named twice (seen on a CPU only), a position beyond the levels. On

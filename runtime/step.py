@@ -62,18 +62,18 @@ def run_token(module: ModuleType, spec: Spec, state: State, token: Token, slots:
     rows = None if slots is None else slots.long()
     dtypes = {x.dtype for x in tensors.values()} | {state.dtype}
     dtype = torch.float64 if torch.float64 in dtypes else torch.float32
-    values = {name: x.to(dtype) for name, x in tensors.items()} | {POSITIONS: _read(state.positions, rows)}
-    for memory, name, buffer in state.buffers():
-        values[f"{memory}.{name}"] = _read(buffer, rows).to(buffer.dtype if name == LOGS else dtype)
     with torch.no_grad(), exact(state.device):
+        values = {name: x.to(dtype) for name, x in tensors.items()} | {POSITIONS: _read(state.positions, rows)}
+        for memory, name, buffer in state.buffers():
+            values[f"{memory}.{name}"] = _read(buffer, rows).to(buffer.dtype if name == LOGS else dtype)
         arguments = {parameter: values[name] for parameter, name in module.STEP.items()}
         output, kept = module.step(token.bound.sizes.known, **arguments)
         new = dict(zip(module.KEPT, kept, strict=True))
         for memory, name, buffer in state.buffers():
             _write(buffer, new[f"{memory}.{name}"].to(buffer.dtype), rows)
         _write(state.positions, values[POSITIONS] + 1, rows)
-    state.furthest += 1
-    result: Tensor = output.to(result_dtype(spec, token.bound))
+        state.furthest += 1
+        result: Tensor = output.to(result_dtype(spec, token.bound))
     return result.squeeze(1) if token.without_time else result
 
 
