@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import sympy
 
+from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Builder, Program
 from maskdsl.lowering.attend import SMALLEST_LOG, row_factor
@@ -188,7 +189,7 @@ class TermStep:
 
     def _slot_weights(self, hierarchy: Hierarchy) -> str:
         """The weights of what a ring holds, [B, h, 1, 1, R]."""
-        select = ops.SelectSlots(int(self.axes[KEYS][2][1:]), hierarchy.base, hierarchy.admissibility)
+        select = ops.SelectSlots(ax.extent(self.axes[KEYS][2], {}), hierarchy.base, hierarchy.admissibility)
         return self.emit(select, self._positions(), self._row(hierarchy.lam, "lam"), name="slot_weights")
 
     # -- buffers --------------------------------------------------------------------------------------------------
