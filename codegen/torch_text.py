@@ -10,7 +10,7 @@ from maskdsl.differentiation.differentiate import GRADIENT
 from maskdsl.schedule.storage import Schedule
 
 
-def emit(schedule: Schedule, spec_text: str) -> str:
+def emit(schedule: Schedule, spec_text: str, laid: bool = False) -> str:
     """A module with functions `forward` and `backward`.
 
     forward(sizes, inputs...) returns the output and a tuple of stored tensors; backward(sizes, gradient of the output,
@@ -18,13 +18,19 @@ def emit(schedule: Schedule, spec_text: str) -> str:
     FORWARD and BACKWARD map their parameters to what they are given: inputs, the tensors named in STORED, and the
     gradient of the output, GRADIENT. AXES are those of all inputs; BY_BLOCK says that batch rows and heads may be
     computed apart, since no expression mentions their number.
+
+    The functions of a program that is `laid` out take a `maskdsl.codegen.torch_ops.Layout` after the sizes. OUTPUTS are
+    the axes of all its outputs, of which those after the first come before the stored tensors in forward's tuple, and
+    GRADIENTS what the gradients of the outputs are called.
     """
-    forward, backward = Body(schedule.forward), Body(schedule.backward)
+    forward, backward = Body(schedule.forward, laid=laid), Body(schedule.backward, laid=laid)
     tables = (
         f"AXES = {_input_axes(schedule.backward)!r}\nGRADIENT = {schedule.gradient!r}\n"
         f"BY_BLOCK = {not {'B', 'H'} & _dimensions(schedule)}\n"
         f"FORWARD = {forward.parameters()!r}\nBACKWARD = {backward.parameters()!r}\nSTORED = {schedule.stored!r}\n"
     )
+    if laid:
+        tables += f"OUTPUTS = {_output_axes(schedule)!r}\nGRADIENTS = {schedule.gradients!r}\n"
     return _module(spec_text, tables, _function("forward", forward, 1), _function("backward", backward, 0))
 
 
@@ -51,6 +57,12 @@ def _input_axes(backward: Program) -> dict[str, Axes]:
     return {name.removeprefix(GRADIENT): types[value] for name, value in backward.outputs}
 
 
+def _output_axes(schedule: Schedule) -> dict[str, Axes]:
+    """The axes of every output, without what is stored."""
+    types = schedule.forward.types
+    return {name: types[value] for name, value in schedule.forward.outputs[: len(schedule.gradients)]}
+
+
 def _dimensions(schedule: Schedule) -> set[str]:
     """The sizes that expressions mention."""
     programs = (schedule.forward, schedule.backward)
@@ -66,7 +78,8 @@ def _function(name: str, body: Body, alone: int) -> str:
     """A function that returns its first `alone` outputs one by one and the others as a tuple."""
     results = [body.name(value) for _, value in body.program.outputs]
     group = "(" + "".join(f"{result}, " for result in results[alone:]).rstrip() + ")"
-    lines = [f"def {name}({', '.join(['sizes', *body.parameters()])}):", f"    {', '.join(DIMENSIONS)} = sizes"]
+    given = ["sizes", *(["layout"] if body.laid else []), *body.parameters()]
+    lines = [f"def {name}({', '.join(given)}):", f"    {', '.join(DIMENSIONS)} = sizes"]
     lines += [f"    {line}" for line in body.lines()]
     lines.append(f"    return {', '.join([*results[:alone], group])}")
     return "\n".join(lines) + "\n"

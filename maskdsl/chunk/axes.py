@@ -47,6 +47,14 @@ def slots(count: int) -> str:
     return f"R{count}"
 
 
+def slot_count(length: int, sequences: int, size: int) -> int:
+    """How many slots are enough for any `sequences` of `length` tokens in all, in chunks of `size` positions.
+
+    A sequence of n >= 1 tokens lies in at most (n + 2 (size - 1)) // size chunks, wherever it begins.
+    """
+    return (length + min(length, sequences) * 2 * (size - 1)) // size
+
+
 def join(*operands: Axes) -> Axes:
     """The broadcast of several types of one rank; raises ValueError where two axes disagree."""
     result = []
@@ -59,7 +67,7 @@ def join(*operands: Axes) -> Axes:
 
 
 def extent(axis: str, sizes: Mapping[str, int]) -> int:
-    """The number of elements of an axis, given those of B, T, H, K, V and L."""
+    """The number of elements of an axis, given those of B, T, H, K, V and L; a program that is laid out has S too."""
     if axis == "1":
         return 1
     match axis[0]:
@@ -69,6 +77,10 @@ def extent(axis: str, sizes: Mapping[str, int]) -> int:
             return int(axis[1:])
         case "H":
             return sizes["H"] // ratio(axis)
+        case "S":
+            return sizes.get("S", 1)
+        case "N" if "S" in sizes:
+            return slot_count(sizes["T"], sizes["S"], chunk_size(axis))
         case "N":
             return -(-sizes["T"] // chunk_size(axis))
         case "C":

@@ -13,18 +13,25 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk import axes as ax
+from maskdsl.chunk import interpret_slots as slots
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Program
+from maskdsl.chunk.sequences import Sequences
 from maskdsl.mask.levels import Admissibility, carry, level
 from maskdsl.scalar.evaluate import evaluate
 
 
-def interpret(program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """The outputs of a program by name, from its loads by name; `sizes` are those of B, T, H, K, V and L."""
+def interpret(
+    program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str, int], sequences: Sequences | None = None
+) -> dict[str, Tensor]:
+    """The outputs of a program by name, from its loads by name; `sizes` are those of B, T, H, K, V and L.
+
+    A program that is laid out needs the size of S too, and where the sequences lie.
+    """
     values: dict[str, Tensor] = {}
     types = program.types
-    run = Interpreter(sizes)
+    run = Interpreter(sizes, sequences)
     for instruction in program.instructions:
         if isinstance(instruction.op, ops.Load):
             results: Sequence[Tensor] = (inputs[instruction.op.name],)
@@ -44,8 +51,9 @@ def interpret(program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str
 class Interpreter:
     """One operation at a time."""
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], sequences: Sequences | None = None) -> None:
         self.sizes = sizes
+        self.sequences = sequences or Sequences((), ())
 
     def step(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         """The results of an operation."""
@@ -70,6 +78,14 @@ class Interpreter:
                 return x[0].narrow(dim, 0, 1), x[0].narrow(dim, 1, self.sizes["L"] - 1)
             case ops.Regroup(base, admissibility):
                 return _regroup(x[0], x[1], x[2], x[3:], base, admissibility)
+            case ops.Relay():
+                return slots.relay(op, x, self.sequences)
+            case ops.Slide():
+                return slots.slide(op, x, self.sequences)
+            case ops.RelayAdjoint(base, admissibility):
+                return self._handing_adjoint(ops.Relay(base, admissibility), x, types)
+            case ops.SlideAdjoint(width, base, admissibility):
+                return self._handing_adjoint(ops.Slide(width, base, admissibility), x, types)
         return (self._value(op, x, types),)
 
     def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
@@ -91,6 +107,10 @@ class Interpreter:
                 return _chunk(x[0], size)
             case ops.Unchunk():
                 return x[0].flatten(2, 3)[:, :, : self.sizes["T"]].transpose(1, 2)
+            case ops.Lay(size):
+                return slots.lay(x[0], self.sequences, size, ax.extent(ax.chunks(size), self.sizes))
+            case ops.Unlay():
+                return slots.unlay(x[0], self.sequences, self.sizes["T"])
             case ops.Cast():
                 return x[0]
             case ops.Shift(by):
@@ -157,6 +177,10 @@ class Interpreter:
 
     def _adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         return _vjp(lambda *leaves: self._value(op, list(leaves), types[1:]), x[1:], [x[0]])
+
+    def _handing_adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
+        results = ops.HANDING[type(op)][1]
+        return _vjp(lambda *leaves: tuple(self.step(op, list(leaves), types[results:])), x[results:], x[:results])
 
     def _tree_adjoint(self, base: int, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         # the leaves of a tree are its first nodes

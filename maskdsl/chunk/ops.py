@@ -9,6 +9,7 @@ A value is a tensor whose type is a tuple of axis names:
     M                rows of a state under a hierarchy, one for each level but the first: L - 1
     R19              slots of a ring that holds the last 19 tokens
     1                an axis of one element, which broadcasts
+    S                sequences of a batch row
 
 A value is at token level, [B, T, h] or [B, T, h, X], or at chunk level, [B, h, N, C] or [B, h, N, rows, columns].
 A step of a path has `steps` decays a position, so its log decays are [B, h, N, C*steps(, K)]; a *point* p lies after
@@ -21,12 +22,18 @@ take; their formulas below are written for matrices.
 
 A step has one token, the axis T being 1. What it reads and writes of a state is [B, h, M, K, V], or [B, h, 1, R, X] for
 a ring; `pos` [B] is how many tokens each sequence has seen, hence the token's position.
+
+In a program that is *laid out*, a batch row holds S sequences one after another, each from a position of its own on,
+and N counts slots: slot n holds those tokens of one sequence that lie in one of its chunks, with zeros where it has
+none. Chunks begin at multiples of their size from position 0 of a sequence, whatever position it is resumed from; an
+empty sequence has no slots, and slots that are left over are zero. `maskdsl.chunk.sequences` says which is which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sympy
 
@@ -34,6 +41,7 @@ from maskdsl.mask.levels import Admissibility
 from maskdsl.scalar.symbols import symbol
 
 Axes = tuple[str, ...]
+T = TypeVar("T")
 
 
 def argument(index: int) -> sympy.Symbol:
@@ -408,3 +416,80 @@ class SelectSlots(Operation):
     slots: int
     base: int
     admissibility: Admissibility
+
+
+# -- sequences with states
+
+
+@dataclass(frozen=True)
+class Lay(Operation):
+    """Token level to chunk level in a program that is laid out: tokens to their places in slots, zeros elsewhere."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Unlay(Operation):
+    """Chunk level to token level in a program that is laid out; tokens of no sequence are zero."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Relay(Operation):
+    """(R, A, P, v, I[, lam][, a, b]) -> o, F: every slot reads a state and hands it on to the next of its sequence.
+
+    S[n] is I of the sequence in its first slot, else what the slot before handed on: A[n] S[n] + a[n]' (b[n] S[n]) +
+    P[n]' v[n]. o[n] = R[n] S[n], and F is what the last slot handed on, I where there is none. A is a number or a
+    diagonal, as its log; R, P and v are as in `Band`, a and b as in `Scan`; I and F are [B, h, S, K, V].
+
+    With level weights, I and F are [B, h, S, M, K, V], a state for each level from 1 on as seen from the first token of
+    a slot, at position p: o[n] = sum over j of lam[t, carry(t, p, j)] R[n] S_j[n], and a slot whose last token is at e - 1
+    hands on S_l as the sum of what it had at the j with carry(e, p, j) = l and of its keys s with level(e, s) = l.
+    """
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class RelayAdjoint(Operation):
+    """(do, dF, R, A, P, v, I[, lam][, a, b]) -> dR, dA, dP, dv, dI[, dlam][, da, db]."""
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class Slide(Operation):
+    """(R, A, P, v, keys, values[, lam][, a, b]) -> o, keys, values: a window, from slot to slot of a sequence.
+
+    The memory of a slot are the width - 1 tokens before its first one, the oldest first: keys [B, h, S, R, K], each moved
+    on by the steps since, and values [B, h, S, R, V], zero where there was no token. o[n] = ((R[n] keys') * X) values,
+    where X[c, s] is 1 where t - s < width, times lam[t, level(t, s)]. A, a and b move keys on as they do states in
+    `Relay`. The results are the memories after the last slots, those given where there is none.
+    """
+
+    width: int
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class SlideAdjoint(Operation):
+    """(do, dkeys, dvalues, R, A, P, v, keys, values[, lam][, a, b]) -> the gradients of R and all that follows it."""
+
+    width: int
+    base: int
+    admissibility: Admissibility
+
+
+HANDING: dict[type[Operation], tuple[int, int]] = {Relay: (5, 2), Slide: (6, 3)}
+"""Operations that hand memories on from slot to slot: how many operands they have at the least, and their results."""
+
+
+def optional(operands: Sequence[T]) -> tuple[T | None, T | None, T | None]:
+    """lam, a, b of what follows the operands that every operation of `HANDING` has; None for those that are not there."""
+    lam = operands[0] if len(operands) % 2 else None
+    a, b = operands[-2:] if len(operands) > 1 else (None, None)
+    return lam, a, b

@@ -8,6 +8,8 @@ from maskdsl.chunk import ops
 from maskdsl.lowering.chunking import chunk_size
 from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
 from maskdsl.lowering.expressions import Expressions
+from maskdsl.lowering.hand import Hand, handed
+from maskdsl.lowering.memory import Memory, memories_of
 from maskdsl.lowering.path import Block, Reflection, block
 from maskdsl.lowering.timeline import Vector, timeline
 from maskdsl.mask.nodes import Kind, Scalar
@@ -24,10 +26,10 @@ SMALLEST_LOG = -1e4
 def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: str, chunk: int | None) -> str:
     """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
     total = sympy.S.Zero
-    for term in normalize(node.mask).terms:
+    for term, memory in zip(normalize(node.mask).terms, memories_of(name, node), strict=True):
         emit.builder.origin = term_text(term)
         term, weight = without_flat_hierarchy(term)
-        part = TermLowering(emit, expressions, term, chunk_size(term, chunk)).output(node)
+        part = TermLowering(emit, expressions, memory, chunk_size(term, chunk)).output(node)
         total += emit.ref(part) * row_factor(emit, expressions, weight)
     emit.builder.origin = "attend"
     scaled = emit.map(total * row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
@@ -45,18 +47,19 @@ def row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy
 class TermLowering:
     """One term over chunks of one size."""
 
-    def __init__(self, emit: Emitter, expressions: Expressions, term: Term, size: int) -> None:
-        self.emit, self.expressions, self.term, self.size = emit, expressions, term, size
-        self.reflecting = any(isinstance(step, RankOne) for step in term.path)
+    def __init__(self, emit: Emitter, expressions: Expressions, memory: Memory, size: int) -> None:
+        self.emit, self.expressions, self.memory, self.size = emit, expressions, memory, size
+        self.term = memory.term
+        self.reflecting = any(isinstance(step, RankOne) for step in self.term.path)
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
         part = self._path(node)
         v = self.emit.chunk(self.emit.every_token(self.expressions.value(node.v, "v")), self.size)
         near = self.emit.dot(self._masked(part.scores), v, "inside")
-        far = self._far(part, v)
+        far = self._far(part, v) if self.emit.hand is None else self._handed(part, v, self.emit.hand)
         total = near if far is None else self.emit.add(near, far, "o_chunks")
-        return self.emit(ops.Unchunk(self.size), total, name="o_term")
+        return self.emit.unchunk(total, self.size, "o_term")
 
     def _path(self, node: Attend) -> Block:
         decays: list[str] = []
@@ -125,6 +128,30 @@ class TermLowering:
         walk = ops.Walk(hierarchy.base, hierarchy.admissibility)
         far = self.emit(walk, pulled, operators, blocks, weights, name="walked")
         return far if near is None else self.emit.add(near, far, "beyond")
+
+    def _handed(self, part: Block, v: str, hand: Hand) -> str | None:
+        """What a slot reads of its sequence's memory, which it hands on to the next."""
+        buffers, hierarchy, window = handed(self.memory), self.term.hierarchy, self.term.window
+        if not buffers:
+            return None
+        before = [self._entering(name, axes) if hand.initial else self._nothing(axes) for name, axes in buffers.items()]
+        weights = [] if hierarchy is None else [self._weights(hierarchy)]
+        base, admissibility = (hierarchy.base, hierarchy.admissibility) if hierarchy else (2, "weak")
+        op = ops.Relay(base, admissibility) if window is None else ops.Slide(window, base, admissibility)
+        operands = part.pulled, part.decay, part.pushed, v, *before, *weights, *part.rank_one
+        out, *after = self.emit.builder.apply(op, *self.emit.match(CHUNK_HEADS, *operands), name="handed")
+        if hand.final:
+            for (name, axes), value in zip(buffers.items(), after, strict=True):
+                whole = self.emit.type(value) == axes
+                self.emit.final[name] = value if whole else self.emit(ops.Expand(axes), value, name="handed_whole")
+        return out
+
+    def _entering(self, name: str, axes: ops.Axes) -> str:
+        return self.emit(ops.Load(name, axes), name=name.replace(".", "_"))
+
+    def _nothing(self, axes: ops.Axes) -> str:
+        """A memory of no token."""
+        return self.emit(ops.Constant(sympy.S.Zero, ("1", "1", "1", *axes[3:])), name="nothing")
 
     def _band(self, part: Block, v: str, lags: int) -> str:
         hierarchy = self.term.hierarchy
