@@ -62,16 +62,29 @@ class Problem:
     message: str
 
 
-def bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], check_inputs: bool = False) -> Bound:
+def bind(
+    spec: Spec,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    check_inputs: bool = False,
+    longest: int | None = None,
+) -> Bound:
     """The arguments of a call, given by name or in declared order, as the inputs of `spec`.
 
-    With `check_inputs` their values are held against the declared ranges as well, which reads every element.
-    Raises CallError with every problem found, in declared order.
+    With `check_inputs` their values are held against the declared ranges as well, which reads every element. There have
+    to be levels for `longest` positions, T where it is None. Raises CallError with every problem found, in declared
+    order.
     """
-    return bound(spec, *named(spec, args, kwargs), check_inputs)
+    return bound(spec, *named(spec, args, kwargs), check_inputs, longest)
 
 
-def bound(spec: Spec, given: Mapping[str, Any], problems: list[Problem], check_inputs: bool = False) -> Bound:
+def bound(
+    spec: Spec,
+    given: Mapping[str, Any],
+    problems: list[Problem],
+    check_inputs: bool = False,
+    longest: int | None = None,
+) -> Bound:
     """Arguments by name as the inputs of `spec`, as in `bind`; `problems` are those found already."""
     problems = list(problems)
     tensors = {}
@@ -83,7 +96,7 @@ def bound(spec: Spec, given: Mapping[str, Any], problems: list[Problem], check_i
             else:
                 problems.append(Problem(each.name, wrong))
     problems += _device_problems(tensors)
-    problems += _size_problems(spec, tensors)
+    problems += _size_problems(spec, tensors, longest)
     if check_inputs:
         problems += [problem for each in spec.inputs for problem in _value_problems(each, tensors.get(each.name))]
     if problems:
@@ -157,7 +170,7 @@ def _device_problems(tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
             yield Problem(name, message)
 
 
-def _size_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
+def _size_problems(spec: Spec, tensors: Mapping[str, Tensor], longest: int | None) -> Iterator[Problem]:
     """Empty axes and sizes that disagree; the first input with an axis fixes its size."""
     fixed = fixed_sizes(spec, tensors)
     for each in spec.inputs:
@@ -168,7 +181,7 @@ def _size_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[Proble
                 if wrong:
                     message = f"Input '{each.name}' has shape {list(shape)}, but {wrong}; {_expected(each)}."
                     yield Problem(each.name, message)
-    yield from _level_problems(spec, tensors, fixed)
+    yield from _level_problems(spec, fixed, longest)
     yield from _key_head_problems(spec, tensors)
 
 
@@ -185,16 +198,15 @@ def _axis_problem(axis: str, size: int, name: str, fixed: Mapping[str, tuple[int
     return None
 
 
-def _level_problems(
-    spec: Spec, tensors: Mapping[str, Tensor], fixed: Mapping[str, tuple[int, str]]
-) -> Iterator[Problem]:
+def _level_problems(spec: Spec, fixed: Mapping[str, tuple[int, str]], longest: int | None) -> Iterator[Problem]:
     if "L" not in fixed or "T" not in fixed:
         return
-    (length, _), (found, name) = fixed["T"], fixed["L"]
+    (found, name), length = fixed["L"], fixed["T"][0] if longest is None else longest
     needed = needed_levels(spec, length) if length > 0 else 0
     if 0 < found < needed:
+        sequence = f"of T = {length}" if longest is None else f"that comes to position {length - 1}"
         message = (
-            f"Input '{name}' has {_count(found, 'level')}, but a sequence of T = {length} needs {needed};"
+            f"Input '{name}' has {_count(found, 'level')}, but a sequence {sequence} needs {needed};"
             f" give it a last axis L >= {needed}."
         )
         yield Problem(name, message)

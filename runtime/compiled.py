@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from maskdsl.lowering.memory import memories
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
-from maskdsl.runtime.function import apply
+from maskdsl.runtime.function import apply, apply_laid_out
 from maskdsl.runtime.oracle import dense, recurrent
+from maskdsl.runtime.sequences import Sequences, sequences
 from maskdsl.runtime.state import State, empty_state
 from maskdsl.runtime.step import bind_token, run_token
 from maskdsl.schedule.configuration import Configuration
@@ -80,11 +81,54 @@ class Attention:
         # modules cannot be copied or pickled, and come from the cache again
         return vars(self) | {"_modules": {}, "_steps": {}, "_programs": {}, "_routes": {}}
 
-    def __call__(self, /, *args: Tensor, check_inputs: bool = False, **kwargs: Tensor) -> Tensor:
+    @overload
+    def __call__(
+        self,
+        /,
+        *args: Tensor,
+        check_inputs: bool = False,
+        initial_state: State | None = None,
+        output_final_state: Literal[False] = False,
+        cu_seqlens: Tensor | None = None,
+        **kwargs: Tensor,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        /,
+        *args: Tensor,
+        check_inputs: bool = False,
+        initial_state: State | None = None,
+        output_final_state: Literal[True],
+        cu_seqlens: Tensor | None = None,
+        **kwargs: Tensor,
+    ) -> tuple[Tensor, State]: ...
+
+    def __call__(
+        self,
+        /,
+        *args: Tensor,
+        check_inputs: bool = False,
+        initial_state: State | None = None,
+        output_final_state: bool = False,
+        cu_seqlens: Tensor | None = None,
+        **kwargs: Tensor,
+    ) -> Tensor | tuple[Tensor, State]:
         """The output of a call; raises `CallError` naming the input that is wrong, or what "triton" cannot do.
 
         `check_inputs` also holds the values against the declared ranges.
+
+        Sequences go on from `initial_state`, each from its own position, as if all their tokens had come in one call;
+        with `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of the
+        other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row, the
+        s-th from token cu_seqlens[s] up to cu_seqlens[s + 1], and states have one row for each; for tokens beyond the
+        last one the output is 0. Such calls run on PyTorch.
         """
+        if initial_state is not None or output_final_state or cu_seqlens is not None:
+            return self._with_sequences(
+                sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs)
+            )
         training = _differentiated((*args, *kwargs.values()))
         layout = training, len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
         route = None if check_inputs else self._routes.get(layout)
@@ -96,6 +140,16 @@ class Attention:
         given = dict(zip(self._names, args, strict=False)) | kwargs
         self._latest = route.choice
         return route.run({name: given[name] for name in self._names})
+
+    def _with_sequences(self, call: Sequences) -> Tensor | tuple[Tensor, State]:
+        if self.backend == "triton":
+            raise CallError("The backend 'triton' has no kernels yet for states and packed sequences; take 'torch'.")
+        sizes = call.bound.sizes
+        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, call.hand)
+        self._latest = signature
+        result = result_dtype(self.spec, call.bound)
+        o, final = apply_laid_out(self._module(signature), sizes.known, call.layout, call.tensors, result)
+        return (call.output(o), call.state(final)) if call.hand.final else call.output(o)
 
     def init_state(
         self,
