@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from maskdsl.chunk.axes import extent, ratio
 from maskdsl.chunk.ops import Axes
-from maskdsl.codegen.torch_ops import Layout
+from maskdsl.codegen.torch_ops.slots import Layout
 from maskdsl.runtime.blocks import Block, blocks
 from maskdsl.runtime.precision import exact
 

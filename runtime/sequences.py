@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk.axes import extent
-from maskdsl.codegen.torch_ops import Layout
+from maskdsl.codegen.torch_ops.slots import Layout
 from maskdsl.diagnostics import CallError
 from maskdsl.language.syntax import Range
 from maskdsl.lowering.hand import Hand

@@ -12,13 +12,12 @@ from maskdsl.codegen.torch_ops.layout import chunk, place, shift, unchunk
 from maskdsl.codegen.torch_ops.relay import relay, relay_adjoint
 from maskdsl.codegen.torch_ops.slide import slide, slide_adjoint
 from maskdsl.codegen.torch_ops.scan import scan
-from maskdsl.codegen.torch_ops.slots import Layout, lay, unlay
+from maskdsl.codegen.torch_ops.slots import lay, unlay
 from maskdsl.codegen.torch_ops.step import enter, regroup, select_slots
 from maskdsl.codegen.torch_ops.tree import tree, tree_adjoint
 from maskdsl.codegen.torch_ops.walk import walk, walk_adjoint
 
 __all__ = [
-    "Layout",
     "band",
     "band_adjoint",
     "chunk",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk import axes as ax
-from maskdsl.chunk import interpret_slots as slots
+from maskdsl.chunk import interpret_slots
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Program
@@ -79,9 +79,9 @@ class Interpreter:
             case ops.Regroup(base, admissibility):
                 return _regroup(x[0], x[1], x[2], x[3:], base, admissibility)
             case ops.Relay():
-                return slots.relay(op, x, self.sequences)
+                return interpret_slots.relay(op, x, self.sequences)
             case ops.Slide():
-                return slots.slide(op, x, self.sequences)
+                return interpret_slots.slide(op, x, self.sequences)
             case ops.RelayAdjoint(base, admissibility):
                 return self._handing_adjoint(ops.Relay(base, admissibility), x, types)
             case ops.SlideAdjoint(width, base, admissibility):
@@ -108,9 +108,9 @@ class Interpreter:
             case ops.Unchunk():
                 return x[0].flatten(2, 3)[:, :, : self.sizes["T"]].transpose(1, 2)
             case ops.Lay(size):
-                return slots.lay(x[0], self.sequences, size, ax.extent(ax.chunks(size), self.sizes))
+                return interpret_slots.lay(x[0], self.sequences, size, ax.extent(ax.chunks(size), self.sizes))
             case ops.Unlay():
-                return slots.unlay(x[0], self.sequences, self.sizes["T"])
+                return interpret_slots.unlay(x[0], self.sequences, self.sizes["T"])
             case ops.Cast():
                 return x[0]
             case ops.Shift(by):

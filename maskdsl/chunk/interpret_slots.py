@@ -38,7 +38,7 @@ def relay(op: ops.Relay, x: Sequence[Tensor], sequences: Sequences) -> tuple[Ten
 
     def step(slot: Slot, rows: _Rows, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         states = list(memory[0].unbind(1)) if lam is not None else [memory[0]]
-        output, after = torch.zeros_like(rows.v), [torch.zeros_like(states[0])] * len(states)
+        output, after = torch.zeros_like(rows.v), [torch.zeros_like(state) for state in states]
         for j, state in enumerate(states, 1):
             output = output + rows.weighted(lambda t, j=j: carry(t, slot.start, j, op.base, op.admissibility)) @ state  # type: ignore[misc]
             goes = carry(slot.end, slot.start, j, op.base, op.admissibility) if lam is not None else 1
@@ -46,7 +46,9 @@ def relay(op: ops.Relay, x: Sequence[Tensor], sequences: Sequences) -> tuple[Ten
         for c, token in slot.rows():
             seen = level(slot.end, slot.start + token - slot.token, op.base, op.admissibility) if lam is not None else 1
             _add(after, seen, rows.pushed[:, c, :, None] * rows.v[:, c, None, :])
-        return output, (torch.stack(after, 1) if lam is not None else after[0],)
+        if lam is None:
+            return output, (after[0],)
+        return output, (torch.stack(after, 1) if after else memory[0],)
 
     return _over_slots(step, x, 1, sequences)
 

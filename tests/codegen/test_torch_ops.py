@@ -13,9 +13,13 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.infer import infer
 from maskdsl.chunk.interpret import Interpreter
+from maskdsl.chunk.interpret_slots import lay
 from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.chunk.sequences import Sequences
 from maskdsl.codegen import torch_ops
 from maskdsl.codegen.torch_expressions import FOR_KERNELS
+from maskdsl.codegen.torch_ops.handing import RUN
+from maskdsl.codegen.torch_ops.slots import Layout
 from maskdsl.mask.levels import Admissibility, level, levels
 
 HEADS, K, V = 2, 3, 4
@@ -396,6 +400,137 @@ def test_positions_beyond_32_bits(base: int, admissibility: Admissibility) -> No
         state[:, level(pos, 0, base, admissibility) :] = 0
     check(ops.Regroup(base, admissibility), types, sizes, x0=far, x2=states)
     check(ops.SelectSlots(5, base, admissibility), [("B",), ("B", "H", "1", "1", "L")], sizes, x0=far)
+
+
+# -- sequences in slots -------------------------------------------------------------------------------------------
+
+SEQUENCES = {
+    "whole rows": Sequences(((0, 11), (0, 11)), ((0,), (0,))),
+    "rows resumed": Sequences(((0, 11), (0, 11)), ((5,), (30,))),
+    "packed": Sequences(((0, 0, 3, 3, 9), (0, 1, 9, 11, 11)), ((4, 0, 7, 2), (0, 13, 3, 9))),
+    "nothing": Sequences(((0, 0, 0), (0, 0, 0)), ((2, 0), (0, 7))),
+}
+every_layout = pytest.mark.parametrize("layout", SEQUENCES)
+LENGTH = 11
+
+
+def layout_of(sequences: Sequences, length: int = LENGTH) -> Layout:
+    return Layout(torch.tensor(sequences.bounds), torch.tensor(sequences.positions), length)
+
+
+def laid_sizes(sequences: Sequences, levels: int) -> dict[str, int]:
+    return {"B": 2, "T": LENGTH, "H": HEADS, "K": K, "V": V, "L": levels, "S": len(sequences.positions[0])}
+
+
+def laid_values(types: list[Axes], sizes: dict[str, int], sequences: Sequences) -> list[Tensor]:
+    """Operands at random, rows without a token zero."""
+    found = []
+    for x, axes in zip(values(types, sizes), types, strict=True):
+        if axes[2].startswith("N") and axes[3].startswith("C"):
+            size = ax.chunk_size(axes[2])
+            held = lay(torch.ones(2, sizes["T"], 1), sequences, size, x.shape[2])[..., None]
+            x = x * held.repeat_interleave(x.shape[3] // size, 3)
+        found.append(x)
+    return found
+
+
+def check_laid(op: Operation, types: list[Axes], sizes: dict[str, int], sequences: Sequences) -> None:
+    """`check` for an operation of laid-out programs, and the same for its adjoint."""
+    least, results = ops.HANDING[type(op)]
+    back = {ops.Relay: ops.RelayAdjoint, ops.Slide: ops.SlideAdjoint}[type(op)](**vars(op))
+    operands = laid_values(types, sizes, sequences)
+    grads = laid_values(list(infer(op, tuple(types)))[::-1], sizes, sequences)[::-1]
+    slots = layout_of(sequences, sizes["T"]).slots(ax.chunk_size(types[0][3]))
+    for each, given, fixed in ((op, operands, least), (back, grads + operands, least + results)):
+        given_types = types if each is op else [*infer(op, tuple(types)), *types]
+        expected = Interpreter(sizes, sequences).step(each, [x.clone() for x in given], given_types)
+        before = [x.clone() for x in given]
+        every = [*given[:fixed], *ops.optional(given[fixed:])]
+        made = getattr(torch_ops, function_of(each))(slots, *every, **vars(each))
+        assert len(made) == len(expected)
+        for actual, wanted in zip(made, expected, strict=True):
+            assert_near(actual, wanted, 1e-12, rounding=1.0)
+        for x, same in zip(given, before, strict=True):
+            assert torch.equal(x, same), "an operand was changed in place"
+
+
+@every_layout
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("feature", [(), ("K",)])
+def test_lay_and_unlay(layout: str, size: int, feature: tuple[str, ...]) -> None:
+    sequences = SEQUENCES[layout]
+    sizes, slots = laid_sizes(sequences, 1), layout_of(sequences).slots(size)
+    tokens: Axes = ("B", "T", "H", *feature)
+    x = random_value(tokens, sizes, 0)
+    (expected,) = Interpreter(sizes, sequences).step(ops.Lay(size), [x], [tokens])
+    torch.testing.assert_close(torch_ops.lay(x, slots), expected)
+    rows = infer(ops.Lay(size), (tokens,))[0]
+    y = random_value(rows, sizes, 1)
+    (expected,) = Interpreter(sizes, sequences).step(ops.Unlay(size), [y], [rows])
+    torch.testing.assert_close(torch_ops.unlay(y, slots), expected)
+
+
+@pytest.mark.parametrize("operator", ["number", "diagonal"])
+@pytest.mark.parametrize("reflecting", [False, True])
+@every_layout
+@pytest.mark.parametrize("heads", ["H", "1"])
+def test_relay(operator: str, reflecting: bool, layout: str, heads: str) -> None:
+    sequences = SEQUENCES[layout]
+    rows, own = chunked(4, "C4", "K"), chunked(4, "C4", "K", heads=heads)
+    types = [rows, chunked(4, *OPERATORS[operator], heads=heads), own, chunked(4, "C4", "V"), ("B", "H", "S", "K", "V")]
+    types += [chunked(4, "C4*2", "K"), chunked(4, "C4*2", "K", heads=heads)] if reflecting else []
+    check_laid(ops.Relay(2, "weak"), types, laid_sizes(sequences, 1), sequences)
+
+
+@hierarchies
+@pytest.mark.parametrize("reflecting", [False, True])
+@every_layout
+@pytest.mark.parametrize(("exponent", "levels"), [(0, 7), (1, 7), (2, 7), (1, 3), (1, 1)])
+def test_relay_by_level(
+    base: int, admissibility: Admissibility, reflecting: bool, layout: str, exponent: int, levels: int
+) -> None:
+    """With levels for every position, too few (what has none is dropped), and none."""
+    size = base**exponent
+    sequences, position = SEQUENCES[layout], ax.positions(size)
+    types = [chunked(size, position, "K"), chunked(size, "K", "1"), chunked(size, position, "K")]
+    types += [chunked(size, position, "V"), ("1", "1", "1", "M", "K", "V"), chunked(size, position, "L")]
+    types += [chunked(size, position, "K")] * 2 if reflecting else []
+    check_laid(ops.Relay(base, admissibility), types, laid_sizes(sequences, levels), sequences)
+
+
+@hierarchies
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("operator", "reflecting"), [("number", False), ("diagonal", True)])
+@every_layout
+@pytest.mark.parametrize(("exponent", "width"), [(0, 2), (1, 4), (1, 20), (2, 7)])
+def test_slide(
+    base: int,
+    admissibility: Admissibility,
+    weighted: bool,
+    operator: str,
+    reflecting: bool,
+    layout: str,
+    exponent: int,
+    width: int,
+) -> None:
+    size = base**exponent
+    sequences, position, kept = SEQUENCES[layout], ax.positions(size), ax.slots(width - 1)
+    types = [chunked(size, position, "K"), chunked(size, *OPERATORS[operator]), chunked(size, position, "K")]
+    types += [chunked(size, position, "V"), ("B", "H", "S", kept, "K"), ("1", "1", "1", kept, "V")]
+    types += [chunked(size, position, "L")] if weighted else []
+    types += [chunked(size, position, "K")] * 2 if reflecting else []
+    check_laid(ops.Slide(width, base, admissibility), types, laid_sizes(sequences, 7), sequences)
+
+
+def test_more_slots_than_a_run() -> None:
+    """Memories are formed again from the start of each run: ops.RelayAdjoint(...), ops.SlideAdjoint(...)."""
+    sequences = Sequences(((0, 20, 37), (0, 0, 40)), ((3, 0), (7, 100)))
+    sizes = laid_sizes(sequences, 8) | {"T": 40}
+    assert layout_of(sequences, 40).slots(1).count > 2 * RUN
+    rows, values, lam = chunked(1, "C1", "K"), chunked(1, "C1", "V"), chunked(1, "C1", "L")
+    types: list[Axes] = [rows, chunked(1, "1", "1"), rows, values]
+    check_laid(ops.Relay(2, "weak"), [*types, ("B", "H", "S", "M", "K", "V"), lam], sizes, sequences)
+    check_laid(ops.Slide(5, 2, "weak"), [*types, ("B", "H", "S", "R4", "K"), ("B", "H", "S", "R4", "V")], sizes, sequences)
 
 
 def test_every_operation_is_tested_here() -> None:
