@@ -68,12 +68,12 @@ def sequences(
     bound = bind(spec, args, kwargs, longest=1)
     sizes, device = bound.sizes, next(iter(bound.tensors.values())).device
     if cu_seqlens is None:
-        bounds = torch.tensor([0, sizes.T], device=device).repeat(sizes.B, 1)
+        bounds = (torch.arange(2, device=device) * sizes.T).expand(sizes.B, -1)
     else:
         bounds = _bounds(cu_seqlens, bound, device)[None]
     rows, count = bounds.shape[0], bounds.shape[1] - 1
     state = None if initial_state is None else _state(spec, initial_state, bound, rows * count, device)
-    positions = torch.zeros_like(bounds[:, :-1]) if state is None else state.positions.view(rows, count)
+    positions = torch.zeros_like(bounds[:, :-1]) if state is None else state.positions.reshape(rows, count)
     layout = Layout(bounds, positions, sizes.T)
     tensors = bound.tensors
     if cu_seqlens is not None:
