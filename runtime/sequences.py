@@ -67,14 +67,14 @@ def sequences(
     """A call of `spec` with sequences. Raises CallError naming what is wrong."""
     bound = bind(spec, args, kwargs, longest=1)
     sizes, device = bound.sizes, next(iter(bound.tensors.values())).device
-    if cu_seqlens is None:
-        bounds = (torch.arange(2, device=device) * sizes.T).expand(sizes.B, -1)
+    bounds = None if cu_seqlens is None else _bounds(cu_seqlens, bound, device)[None]
+    count = 1 if bounds is None else bounds.shape[1] - 1
+    state = None if initial_state is None else _state(spec, initial_state, bound, sizes.B * count, device)
+    if state is None:
+        positions = torch.zeros(sizes.B, count, device=device, dtype=torch.int64)
     else:
-        bounds = _bounds(cu_seqlens, bound, device)[None]
-    rows, count = bounds.shape[0], bounds.shape[1] - 1
-    state = None if initial_state is None else _state(spec, initial_state, bound, rows * count, device)
-    positions = torch.zeros_like(bounds[:, :-1]) if state is None else state.positions.reshape(rows, count)
-    layout = Layout(bounds, positions, sizes.T)
+        positions = state.positions.reshape(sizes.B, count)
+    layout = Layout(positions, sizes.T, bounds)
     tensors = bound.tensors
     if cu_seqlens is not None:
         tensors = {each.name: _filled(tensors[each.name], each.kind.value, each.range, layout) for each in spec.inputs}
@@ -85,7 +85,7 @@ def sequences(
             furthest = _furthest(layout, state)
     seen = furthest + output_final_state if device.type == "cpu" or cu_seqlens is None else 1
     bound = rebind(spec, tensors, [], check_inputs, max(1, seen))
-    buffers = {} if state is None else folded(spec, state, rows)
+    buffers = {} if state is None else folded(spec, state, sizes.B)
     return Sequences(
         spec, bound, layout, Hand(state is not None, output_final_state), cu_seqlens is not None, buffers, furthest
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maskdsl.codegen.torch_ops.handing import Ends, Steps, runs, shared, weigh, weigh_adjoint
+from maskdsl.codegen.torch_ops.handing import Ends, Steps, runs, shared
 from maskdsl.codegen.torch_ops.operators import reduce_to
 from maskdsl.codegen.torch_ops.positions import level
+from maskdsl.codegen.torch_ops.sights import weigh, weigh_adjoint
 from maskdsl.codegen.torch_ops.slots import Slots
 from maskdsl.mask.levels import Admissibility
 
@@ -131,16 +132,16 @@ class _Slide:
         """Keys and values that slots of a run read, and what the last one hands on; as `states` of a relay."""
         near, old = [], []
         for n in range(run.start, run.stop):
-            keys, values = (ends.entering(n, x) for ends, x in zip(self.begin, memory, strict=True))
+            keys, values = (ends.at_first(n, x) for ends, x in zip(self.begin, memory, strict=True))
             near.append(keys)
             old.append(values)
-            moved = self.steps.act(n, keys[:, :, None])[:, :, 0]
+            moved = self.steps.at(n).act(keys[:, :, None])[:, :, 0]
             keys = self._taken(n, torch.cat([moved, self.pushed[:, :, n].mT], 3), 3)
             values = self._taken(n, torch.cat([values, self.v[:, :, n]], 2), 2)
             memory = keys, values
             if final is not None:
-                final[0].keep(n, keys)
-                final[1].keep(n, values)
+                final[0].keep_last(n, keys)
+                final[1].keep_last(n, values)
         return torch.stack(near, 2), torch.stack(old, 2), memory
 
     def gradients(
@@ -153,18 +154,18 @@ class _Slide:
         d_near, d_old = queries.mT @ d_scores, (scores * weights).mT @ d_out
         d_moved, d_keys, d_values = [], [], []
         for n in reversed(range(run.start, run.stop)):
-            after = [end.leaving(n, x) for end, x in zip(ends, back, strict=True)]
+            after = [end.at_last(n, x) for end, x in zip(ends, back, strict=True)]
             d_kept, d_own = self._placed(n, after[0], 3)
             d_past, d_new = self._placed(n, after[1], 2)
             d_moved.append(d_kept[:, :, None])
             d_keys.append(d_own.mT)
             d_values.append(d_new)
             place = n - run.start
-            back = self.steps.pull(n, d_moved[-1])[:, :, 0] + d_near[:, :, place], d_past + d_old[:, :, place]
+            back = self.steps.at(n).pull(d_moved[-1])[:, :, 0] + d_near[:, :, place], d_past + d_old[:, :, place]
             for end, x in zip(ends, back, strict=True):
-                end.keep_back(n, x)
+                end.keep_first(n, x)
         moved, d_p, d_v = (torch.stack(each[::-1], 2) for each in (d_moved, d_keys, d_values))
-        d_a, *rank_one = self.steps.gradients(run, near[:, :, :, None], moved)
+        d_a, *rank_one = self.steps.within(run).gradients(near[:, :, :, None], moved)
         found = [d_scores @ near.mT, d_a, d_p, d_v]
         if self.lam is not None:
             shares = d_weighted * scores * self._near(run)

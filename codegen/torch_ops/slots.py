@@ -11,14 +11,16 @@ from maskdsl.chunk import axes as ax
 
 
 class Layout:
-    """The sequences of every batch row: tokens bounds[b, s] to bounds[b, s + 1] - 1, from positions[b, s] on.
+    """The sequences of every batch row of `length` tokens, from positions [B, S] on, int64.
 
-    `bounds` [B, S + 1] begin with 0, `positions` are [B, S], both int64; rows have `length` tokens. A layout is made
-    for a call and remembers what its programs ask for.
+    Sequence s of row b has tokens bounds[b, s] to bounds[b, s + 1] - 1, bounds [B, S + 1] int64 beginning with 0; without
+    `bounds` a row is one sequence. A layout is made for a call and remembers what its programs ask for.
     """
 
-    def __init__(self, bounds: Tensor, positions: Tensor, length: int) -> None:
-        self.bounds, self.positions, self.length = bounds, positions, length
+    def __init__(self, positions: Tensor, length: int, bounds: Tensor | None = None) -> None:
+        self.positions, self.length, self.whole = positions, length, bounds is None
+        ends = torch.arange(2, device=positions.device) * length
+        self.bounds = ends.expand(positions.shape[0], -1) if bounds is None else bounds
         self._slots: dict[int, Slots] = {}
         self._parts: dict[tuple[int, int], Layout] = {}
 
@@ -32,7 +34,8 @@ class Layout:
         """The layout of some batch rows."""
         key = batch.start, batch.stop
         if key not in self._parts:
-            self._parts[key] = Layout(self.bounds[batch], self.positions[batch], self.length)
+            bounds = None if self.whole else self.bounds[batch]
+            self._parts[key] = Layout(self.positions[batch], self.length, bounds)
         return self._parts[key]
 
     @cached_property
@@ -53,9 +56,11 @@ class Layout:
 
 
 class Slots:
-    """The slots of a layout, [B, N] each: `sequence`, the position `origin` of row 0, the tokens' from `start` to `end`.
+    """The slots of a layout, [B, N] each: `sequence`, the position `origin` of row 0, the tokens' `start` and `end`.
 
-    `first` and `last` tell the ends of a sequence. A slot without tokens is a first one, of any sequence.
+    `first` and `last` tell the ends of a sequence. A slot that is not `used` is a first one, of any sequence. No slots
+    but those in `starts` and `stops` can be first and last ones with tokens. Sequences that are `there` have tokens, those that
+    are `alone` have them all in one slot.
     """
 
     def __init__(self, layout: Layout, size: int) -> None:
@@ -64,19 +69,48 @@ class Slots:
         self.count = ax.slot_count(length, sequences, size)
         self._chunk = layout.positions // size
         whole = (layout.after + size - 1) // size - self._chunk
-        counts = torch.where(layout.after > layout.positions, whole, 0)
+        self.there = layout.after > layout.positions
+        counts = torch.where(self.there, whole, 0)
+        self.alone = counts == 1
         ends = counts.cumsum(1)
-        self._begin = ends - counts
+        self._begin, self._last = ends - counts, ends - 1
+        self.starts = range(1 if sequences == 1 else self.count)
+        self.stops = range((length - 1) // size if layout.whole else 0, self.count)
         place = torch.arange(self.count, device=ends.device).repeat(ends.shape[0], 1)
         found = torch.searchsorted(ends, place, right=True)
         self.sequence = found.clamp(max=sequences - 1)
-        used = found < sequences
+        self.used = used = found < sequences
         number = place - self._begin.gather(1, self.sequence)
         self.first = ~used | (number == 0)
         self.last = used & (number == counts.gather(1, self.sequence) - 1)
         self.origin = torch.where(used, (self._chunk.gather(1, self.sequence) + number) * size, 0)
         self.start = torch.where(used, torch.maximum(self.origin, self._of(layout.positions)), 0)
         self.end = torch.where(used, torch.minimum(self.origin + size, self._of(layout.after)), 0)
+
+    def at_first(self, x: Tensor) -> Tensor:
+        """What the first slot of every sequence has, of [B, h, N, ...]: [B, h, S, ...]; anything where none is there."""
+        return self._at(x, self._begin)
+
+    def at_last(self, x: Tensor) -> Tensor:
+        """The same of the last slot."""
+        return self._at(x, self._last)
+
+    def in_first(self, x: Tensor) -> Tensor:
+        """[B, h, S, ...] to the first slots of sequences, [B, h, N, ...], zero in all others."""
+        return self._in(x, self.first & self.used)
+
+    def in_last(self, x: Tensor) -> Tensor:
+        """The same to the last slots."""
+        return self._in(x, self.last)
+
+    def _at(self, x: Tensor, place: Tensor) -> Tensor:
+        batch = torch.arange(x.shape[0], device=x.device)[:, None]
+        return x[batch, :, place.clamp(0, self.count - 1)].transpose(1, 2)
+
+    def _in(self, x: Tensor, ends: Tensor) -> Tensor:
+        batch = torch.arange(x.shape[0], device=x.device)[:, None]
+        found = x[batch, :, self.sequence].transpose(1, 2)
+        return torch.where(ends.view(ends.shape[0], 1, -1, *(1,) * (x.ndim - 3)), found, 0)
 
     def _of(self, x: Tensor) -> Tensor:
         """What the sequence of every slot has, of [B, S]."""

@@ -239,14 +239,14 @@ def _sequences(op: Operation, x: Types) -> Types | None:
         case ops.Relay():
             lam, *_ = ops.optional(x[5:])
             _require(x[4][2:] in _of_sequences(*(() if lam is None else ("M",)), "K", "V"), "an initial state")
-            batch, out = _handing(x, x[5:])
-            return (*out, (*batch, "S", *x[4][3:]))
+            shared, out = _handing(x, x[5:])
+            return (*out, (*shared, "S", *x[4][3:]))
         case ops.Slide(width):
             kept = ax.slots(width - 1)
             _require(x[4][2:] in _of_sequences(kept, "K"), "keys of a window")
             _require(x[5][2:] in _of_sequences(kept, "V"), "values of a window")
-            batch, out = _handing(x, x[6:])
-            return (*out, (*batch, "S", kept, "K"), (*batch, "S", kept, "V"))
+            shared, out = _handing(x, x[6:])
+            return (*out, (*shared, "S", kept, "K"), (*shared, "S", kept, "V"))
         case ops.RelayAdjoint(base, admissibility):
             return _handing_adjoint(ops.Relay(base, admissibility), x)
         case ops.SlideAdjoint(width, base, admissibility):

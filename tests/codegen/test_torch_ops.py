@@ -407,6 +407,7 @@ def test_positions_beyond_32_bits(base: int, admissibility: Admissibility) -> No
 SEQUENCES = {
     "whole rows": Sequences(((0, 11), (0, 11)), ((0,), (0,))),
     "rows resumed": Sequences(((0, 11), (0, 11)), ((5,), (30,))),
+    "alone in a capacity": Sequences(((0, 5), (0, 8)), ((3,), (0,))),
     "packed": Sequences(((0, 0, 3, 3, 9), (0, 1, 9, 11, 11)), ((4, 0, 7, 2), (0, 13, 3, 9))),
     "nothing": Sequences(((0, 0, 0), (0, 0, 0)), ((2, 0), (0, 7))),
 }
@@ -415,7 +416,9 @@ LENGTH = 11
 
 
 def layout_of(sequences: Sequences, length: int = LENGTH) -> Layout:
-    return Layout(torch.tensor(sequences.bounds), torch.tensor(sequences.positions), length)
+    whole = all(bounds == (0, length) for bounds in sequences.bounds)
+    bounds = None if whole else torch.tensor(sequences.bounds)
+    return Layout(torch.tensor(sequences.positions), length, bounds)
 
 
 def laid_sizes(sequences: Sequences, levels: int) -> dict[str, int]:
