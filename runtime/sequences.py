@@ -162,8 +162,8 @@ def _size_problems(spec: Spec, state: State, bound: Bound) -> Iterator[str]:
         for buffer in memory.buffers:
             found, needed = state.memories[memory.name][buffer.name].shape, [extent(a, sizes) for a in buffer.axes]
             if list(found) != needed:
-                axes = ", ".join(buffer.axes) + ("; M = L - 1" if "M" in buffer.axes else "")
+                axes = f"[{', '.join(buffer.axes)}]{'; M = L - 1' if 'M' in buffer.axes else ''}"
                 yield (
                     f"'{memory.full_name(buffer)}' of 'initial_state' has shape {list(found)}, but for these inputs it "
-                    f"is {needed} ([{axes}])."
+                    f"is {needed} ({axes})."
                 )

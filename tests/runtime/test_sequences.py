@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 from agreement import compiled, inputs_of
 from compilation import assert_near, legal_chunks
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from segments import Corpus, assert_run, assert_whole, corpus, in_segments, packed, whole
+from segments import Corpus, assert_run, assert_whole, corpus, gradients, in_segments, packed, whole
 from strategies import spec_texts
 from torch import Tensor
 from variants import VARIANTS, chunk_of
 
 import maskdsl
 from maskdsl import library
+from maskdsl.diagnostics import CallError
+from maskdsl.language.printer import to_text
+from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folding import folded
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import regimes
+from maskdsl.runtime.state import State
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 
@@ -108,7 +116,7 @@ def test_tokens_of_no_sequence_are_zero_and_have_no_gradient(name: str) -> None:
     kept = [x for _, buffer, x in state.buffers() if buffer != "logs"]
     given = [cotangent, *(torch.randn_like(x) for x in kept)]
     grads = torch.autograd.grad([o, *kept], list(leaves.values()), given)
-    for (n, x), gradient in zip(leaves.items(), grads, strict=True):
+    for n, gradient in zip(leaves, grads, strict=True):
         assert gradient.isfinite().all()
         assert not tokens.by_token(n) or gradient[:, 14:].count_nonzero() == 0
 
@@ -131,7 +139,7 @@ def test_random_specs_in_random_segments(data: st.DataObject, text: str, regime:
 
 @pytest.mark.parametrize("name", library.names())
 def test_library_definitions_with_grouped_heads(name: str) -> None:
-    attention = maskdsl.compile(name, chunk=None)
+    attention = maskdsl.compile(name)
     keys = [each.name for each in attention.spec.inputs if each.kind.label == "key"]
     heads = tuple(zip(keys, (2, 3), strict=False))
     tokens = corpus(attention.spec, [70, 33], H=6, key_heads=heads)
@@ -144,7 +152,8 @@ def test_hierarchies(base: int, admissibility: str, exponent: int) -> None:
     """Chunks of a single token, of one digit and of two."""
     mask = f'semiseparable(c) @ delta(l2norm(k), 0.5) * fenwick(lam, {base}, "{admissibility}")'
     chunk = base**exponent
-    attention = compiled("q, k : key", "v : value", "c : channel <= 0", "lam : level", f"return attend(q, k, v, {mask})", chunk=chunk)
+    declared = "q, k : key", "v : value", "c : channel <= 0", "lam : level"
+    attention = compiled(*declared, f"return attend(q, k, v, {mask})", chunk=chunk)
     lengths = [3 * chunk + 2, chunk + 3]
     assert_whole(attention, corpus(attention.spec, lengths), [[chunk + 1, 1], lengths])
 
@@ -155,7 +164,8 @@ def test_windows(width: int, path: str) -> None:
     """Narrower and wider than chunks and segments; a window of one token keeps nothing."""
     kinds = {"g": "g : token <= 0", "b": "b : token in [0, 1]", "lam": "lam : level"}
     declared = [text for name, text in kinds.items() if f"({name}" in path or f" {name})" in path]
-    attention = compiled("q, k : key", "v : value", *declared, f"return attend(q, k, v, {path} * window({width}))", chunk=4)
+    output = f"return attend(q, k, v, {path} * window({width}))"
+    attention = compiled("q, k : key", "v : value", *declared, output, chunk=4)
     assert_whole(attention, corpus(attention.spec, [19, 7, 13]), [[6, 0, 13], [7, 2, 13], [19, 7, 13]])
 
 
@@ -221,3 +231,198 @@ def test_gradients_of_a_state_with_logs() -> None:
     d_states, d_logs = torch.autograd.grad(loss, leaves)
     assert d_states.count_nonzero() > 0
     torch.testing.assert_close(d_logs, (d_states * kept["states"]).sum((-2, -1)))
+
+
+# -- numbers ------------------------------------------------------------------------------------------------------
+
+TAILS = (
+    "q, k : key",
+    "v, z : value",
+    "a : token",
+    "p : token in [0.1, 1]",
+    "n : token <= 0",
+    "s : level >= 0",
+    "A_log, c, d : head",
+    "g = -exp(A_log) * softplus(a) + exp(A_log) * log(p)",
+    "return attend(l2norm(q), k, v, semiseparable(g) * fenwick(c * log(s))) * silu(z) + d * log(-n) * v / z",
+)
+"""Parameters beside numbers that are infinite at 0, or beyond what inputs promise."""
+
+
+def test_what_lies_beyond_does_not_leak_into_parameters() -> None:
+    """Zeros would do where NaN does, in the logs and roots of gates: 0 * inf in gradients summed over tokens."""
+    attention = compiled(*TAILS, chunk=4)
+    tokens = corpus(attention.spec, [6, 0, 9])
+    assert_whole(attention, tokens, [[3, 0, 9], [6, 0, 9]], capacity=3)
+
+
+@every_variant
+@pytest.mark.parametrize("regime", ["mild", "mixed", "strong20"])
+def test_single_precision(name: str, regime: Regime) -> None:
+    attention = compiled(*VARIANTS[name])
+    tokens = corpus(attention.spec, [100, 0, 71], H=1, K=16, V=8, regime=regime, dtype=torch.float32)
+    wide = tokens.with_tensors({n: x.double() for n, x in tokens.tensors.items()})
+    made, state = in_segments(attention, tokens, [[64, 0, 3], [100, 0, 71]])
+    expected = torch.cat(whole(wide))
+    assert all(x.dtype == (torch.float64 if n == "logs" else torch.float32) for _, n, x in state.buffers())
+    assert torch.cat(made).dtype == torch.float32
+    assert (torch.cat(made) - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_half_precision_inputs_and_states() -> None:
+    """Outputs are bfloat16, states float32; a state may be kept in bfloat16 or go on in float64."""
+    attention = compiled(*VARIANTS["number, weak hierarchy"], chunk=8)
+    tokens = corpus(attention.spec, [30], dtype=torch.float32)
+    half = {n: x.bfloat16() if n in "qkv" else x for n, x in tokens.tensors.items()}
+    exact = {n: x.double() for n, x in half.items()}
+    expected = whole(tokens.with_tensors(exact))[0]
+    made, state = in_segments(attention, tokens.with_tensors(half), [[13]])
+    assert (made[0].dtype, state.dtype) == (torch.bfloat16, torch.float32)
+    after = tokens.with_tensors(half).tokens(0, 13, 30)
+    for dtype, tolerance in ((torch.float32, 1e-2), (torch.bfloat16, 2e-2), (torch.float64, 1e-2)):
+        o = attention(**after, initial_state=state.to(dtype))
+        assert o.dtype == torch.bfloat16
+        assert (o[0] - expected[13:]).norm() <= tolerance * expected[13:].norm()
+
+
+def test_two_runs_give_the_same_bits() -> None:
+    attention = compiled(*VARIANTS["number, strong hierarchy"], chunk=8)
+    tokens = corpus(attention.spec, [19, 0, 33], dtype=torch.float32)
+    runs = [gradients(lambda x: in_segments(attention, x, [[9, 0, 2], [19, 0, 33]])[0], tokens) for _ in range(2)]
+    for one, other in zip(*(o + list(grads.values()) for o, grads in runs), strict=True):
+        assert torch.equal(one, other)
+
+
+@every_variant
+def test_nothing_is_read_back_from_a_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors without numbers: whoever asks for a length, a position or a level of one gets an error."""
+    monkeypatch.setattr("maskdsl.runtime.function.exact", lambda _: nullcontext())
+    attention = compiled(*VARIANTS[name], chunk=chunk_of(name))
+    tokens = corpus(attention.spec, [20, 9])
+    x = {n: t.to("meta").requires_grad_() for n, t in tokens.tensors.items()}
+    cu_seqlens = torch.empty(3, dtype=torch.int32, device="meta")
+    _, state = attention(**x, cu_seqlens=cu_seqlens, output_final_state=True)
+    o, state = attention(**x, cu_seqlens=cu_seqlens, initial_state=state, output_final_state=True)
+    (o.sum() + sum(t.sum() for _, _, t in state.buffers())).backward()
+    assert all(t.grad is not None for t in x.values())
+    assert state.furthest == 2 * 29
+
+
+# -- the call -----------------------------------------------------------------------------------------------------
+
+
+def one() -> tuple[Attention, dict[str, Tensor]]:
+    attention = compiled(*VARIANTS["number, weak hierarchy"], chunk=4)
+    return attention, corpus(attention.spec, [9]).tensors
+
+
+def test_the_result_is_a_pair_where_a_state_is_asked_for() -> None:
+    attention, x = one()
+    plain = attention(**x)
+    o, state = attention(**x, output_final_state=True)
+    assert isinstance(state, State)
+    assert (state.positions.tolist(), state.furthest, state.dtype) == ([9], 9, torch.float64)
+    torch.testing.assert_close(o, plain)
+    torch.testing.assert_close(attention(**x, cu_seqlens=torch.tensor([0, 9])), plain)
+    assert "layout" in attention.source()
+    assert "layout" in attention.source("backward")
+
+
+def test_an_initial_state_is_not_changed() -> None:
+    attention, x = one()
+    _, state = attention(**{n: t[:, :3] for n, t in x.items()}, output_final_state=True)
+    before = state.clone()
+    attention(**{n: t[:, 3:] for n, t in x.items()}, initial_state=state, output_final_state=True)
+    assert torch.equal(state.positions, before.positions)
+    assert all(torch.equal(a, b) for (_, _, a), (_, _, b) in zip(state.buffers(), before.buffers(), strict=True))
+
+
+def test_a_spec_without_an_attend_has_an_empty_state() -> None:
+    attention = compiled("v, z : value", "return v * silu(z)")
+    x = inputs_of(attention, 5)
+    o, state = attention(**x, cu_seqlens=torch.tensor([0, 2, 4]), output_final_state=True)
+    torch.testing.assert_close(o[:, :4], attention(**x)[:, :4])
+    assert o[:, 4:].count_nonzero() == 0
+    assert (state.positions.tolist(), list(state.buffers())) == ([2, 2], [])
+
+
+def test_values_are_checked_where_there_are_sequences_only() -> None:
+    attention, x = one()
+    x["v"][:, 7:] = torch.nan
+    assert attention(**x, cu_seqlens=torch.tensor([0, 7]), check_inputs=True).isfinite().all()
+    with pytest.raises(CallError, match="Input 'v' holds 6 NaN"):
+        attention(**x, cu_seqlens=torch.tensor([0, 8]), check_inputs=True)
+
+
+def bounds(*numbers: int, **kwargs: Any) -> Tensor:
+    return torch.tensor(numbers, **kwargs)
+
+
+WRONG_BOUNDS = {
+    "a list": ([0, 9], "'cu_seqlens' is a list, not a tensor; cu_seqlens says where the sequences"),
+    "dtype": (bounds(0, 9, dtype=torch.int16), "'cu_seqlens' has dtype int16; convert it to int32 or int64."),
+    "axes": (bounds(0, 9)[None], "'cu_seqlens' has shape [1, 2]; cu_seqlens says where"),
+    "no sequence": (bounds(0), "'cu_seqlens' has shape [1]; cu_seqlens says where"),
+    "device": (bounds(0, 9, device="meta"), "'cu_seqlens' is on 'meta', but the inputs are on 'cpu'"),
+    "beginning": (bounds(1, 9), "'cu_seqlens' begins with 1, not with 0."),
+    "falling": (bounds(0, 5, 3, 9), "'cu_seqlens' falls from 5 to 3 at entry 2; it has to rise or stay."),
+    "end": (bounds(0, 5, 10), "'cu_seqlens' ends with 10, but the inputs have T = 9 tokens."),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BOUNDS)
+def test_wrong_bounds(case: str) -> None:
+    attention, x = one()
+    given, message = WRONG_BOUNDS[case]
+    with pytest.raises(CallError, match="^" + re.escape(message)):
+        attention(**x, cu_seqlens=given)  # type: ignore[arg-type]
+
+
+def test_packed_sequences_lie_in_one_row() -> None:
+    attention, x = one()
+    twice = {n: t.repeat(2, *(1,) * (t.ndim - 1)) for n, t in x.items()}
+    with pytest.raises(CallError, match=r"but the inputs have B = 2; concatenate the rows along T\."):
+        attention(**twice, cu_seqlens=bounds(0, 9))
+
+
+def test_a_wrong_state() -> None:
+    attention, x = one()
+    _, state = attention(**x, output_final_state=True)
+    other = compiled(*VARIANTS["number"])
+    wrong: list[tuple[object, str]] = [
+        (3, "'initial_state' is a int, not a state of 'test'."),
+        (other.init_state(1, heads=2, key=4, value=3), "'initial_state' is one of another 'test', not of this 'test'."),
+        (state.to("meta"), "'initial_state' is on 'meta', but the inputs are on 'cpu'; move one with .to()."),
+        (state.select([0, 0]), "'initial_state' has 2 sequences, but the call has 1."),
+        (
+            attention.init_state(1, heads=2, key=5, value=3, levels=8),
+            "'attend_1_1.states' of 'initial_state' has shape [1, 2, 7, 5, 3], but for these inputs it is [1, 2, 4, 4, 3]"
+            " ([B, H, M, K, V]; M = L - 1).",
+        ),
+    ]
+    for given, message in wrong:
+        with pytest.raises(CallError, match="^" + re.escape(message)):
+            attention(**x, initial_state=given)  # type: ignore[call-overload]
+
+
+def test_too_few_levels_for_where_sequences_have_come() -> None:
+    """A state that goes on needs levels for the next position; packed sequences need those of the longest one."""
+    attention, x = one()
+    x = {n: t[:, :8] for n, t in x.items()}
+    few = x | {"lam": x["lam"][..., :4]}
+    attention(**few)
+    message = "Input 'lam' has 4 levels, but a sequence that comes to position 8 needs 5; give it a last axis L >= 5."
+    with pytest.raises(CallError, match=re.escape(message)):
+        attention(**few, output_final_state=True)
+    fewer = x | {"lam": x["lam"][..., :3]}
+    attention(**fewer, cu_seqlens=bounds(0, 4, 8))
+    _, state = attention(**fewer, cu_seqlens=bounds(0, 3, 6), output_final_state=True)
+    with pytest.raises(CallError, match="comes to position 4 needs 4"):
+        attention(**fewer, cu_seqlens=bounds(0, 1, 3), initial_state=state)
+
+
+def test_no_kernels_yet() -> None:
+    attention, x = one()
+    kernels = maskdsl.compile(to_text(attention.spec.syntax), backend="triton")
+    with pytest.raises(CallError, match="The backend 'triton' has no kernels yet for states and packed sequences"):
+        kernels(**x, output_final_state=True)
