@@ -19,9 +19,9 @@ def emit(schedule: Schedule, spec_text: str, laid: bool = False) -> str:
     gradient of the output, GRADIENT. AXES are those of all inputs; BY_BLOCK says that batch rows and heads may be
     computed apart, since no expression mentions their number.
 
-    The functions of a program that is `laid` out take a `maskdsl.codegen.torch_ops.slots.Layout` after the sizes. OUTPUTS are
-    the axes of all its outputs, of which those after the first come before the stored tensors in forward's tuple, and
-    GRADIENTS what the gradients of the outputs are called.
+    The functions of a program that is `laid` out take a layout (see `maskdsl.codegen.torch_ops.slots`) after the sizes.
+    OUTPUTS are the axes of all its outputs, of which those after the first stand before the stored tensors in forward's
+    tuple, and GRADIENTS are the names of their gradients.
     """
     forward, backward = Body(schedule.forward, laid=laid), Body(schedule.backward, laid=laid)
     tables = (

@@ -119,11 +119,11 @@ class Attention:
 
         `check_inputs` also holds the values against the declared ranges.
 
-        Sequences go on from `initial_state`, each from its own position, as if all their tokens had come in one call;
-        with `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of the
-        other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row, the
-        s-th from token cu_seqlens[s] up to cu_seqlens[s + 1], and states have one row for each; for tokens beyond the
-        last one the output is 0. Such calls run on PyTorch.
+        Sequences go on from `initial_state`, each from its own position, as if all their tokens had come in one call.
+        With `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of
+        the other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row,
+        sequence s from token cu_seqlens[s] up to cu_seqlens[s + 1]; a state has one row for each of them, and for
+        tokens beyond the last one the output is 0. Such calls run on PyTorch.
         """
         if initial_state is not None or output_final_state or cu_seqlens is not None:
             return self._with_sequences(

@@ -34,7 +34,7 @@ def folded(spec: Spec, state: State, rows: int) -> dict[str, Tensor]:
 
 
 def unfolded(spec: Spec, positions: Tensor, buffers: Mapping[str, Tensor], furthest: int) -> State:
-    """The state after a call, at `positions`, of the buffers that its program ended with; no decay waits in its logs."""
+    """The state at `positions`, after a call, of the buffers that its program ended with; its logs are zero."""
     found: dict[str, dict[str, Tensor]] = {}
     for memory in memories(spec):
         kept = found[memory.name] = {}
@@ -44,7 +44,7 @@ def unfolded(spec: Spec, positions: Tensor, buffers: Mapping[str, Tensor], furth
                 like = next(iter(kept.values()))
                 kept[LOGS] = like.new_zeros(like.shape[: len(buffer.axes)], dtype=torch.float64)
             else:
-                made = buffers[memory.full_name(buffer)].transpose(1, 2).flatten(0, 1)
+                made = buffers[memory.full_name(buffer)].transpose(1, 2).flatten(0, 1).contiguous()
                 kept[buffer.name] = _turned(made, -positions) if buffer.name in (KEYS, VALUES) else made
     return State(spec, found, positions, furthest)
 

@@ -100,15 +100,13 @@ class _Attention(torch.autograd.Function):
                 for name, whole, part in zip(ctx.names, gradients, parts, strict=True):
                     # parameters have no batch axis: their gradients add up over the batch rows
                     block.of(whole, module.AXES[name]).add_(part)
-        return (None, None, None, None, None, None, *(g.to(x.dtype) for g, x in zip(gradients, given.values(), strict=True)))
+        return (*(None,) * 6, *(g.to(x.dtype) for g, x in zip(gradients, given.values(), strict=True)))
 
 
 class _Call:
     """One call of a generated module: how it is divided, and in what precision it computes."""
 
-    def __init__(
-        self, module: ModuleType, sizes: Sizes, layout: Layout | None, tensors: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, module: ModuleType, sizes: Sizes, layout: Layout | None, tensors: Mapping[str, Tensor]) -> None:
         self.outputs: Mapping[str, Axes] = {"o": OUTPUT} if layout is None else module.OUTPUTS
         self.gradients: tuple[str, ...] = (module.GRADIENT,) if layout is None else module.GRADIENTS
         self.axes = {**module.AXES, **dict(zip(self.gradients, self.outputs.values(), strict=True))}

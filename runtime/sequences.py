@@ -5,8 +5,9 @@ What a GPU holds is never read: lengths and positions are checked where they are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,15 +30,13 @@ from maskdsl.spec import Spec
 class Sequences:
     """A checked call: its tensors, how they are laid out, and the buffers that its program begins with.
 
-    `packed` says whether tokens may belong to no sequence; these hold numbers that every input may have. No sequence
-    ends beyond position `furthest`.
+    Tokens of no sequence hold numbers that their inputs may have. No sequence ends beyond position `furthest`.
     """
 
     spec: Spec
     bound: Bound
     layout: Layout
     hand: Hand
-    packed: bool
     buffers: Mapping[str, Tensor]
     furthest: int
 
@@ -48,7 +47,7 @@ class Sequences:
 
     def output(self, o: Tensor) -> Tensor:
         """The output, zero for tokens of no sequence."""
-        return torch.where(self.layout.used[..., None, None], o, 0) if self.packed else o
+        return o if self.layout.whole else torch.where(self.layout.used[..., None, None], o, 0)
 
     def state(self, final: Mapping[str, Tensor]) -> State:
         """The state after the call."""
@@ -76,26 +75,28 @@ def sequences(
         positions = state.positions.reshape(sizes.B, count)
     layout = Layout(positions, sizes.T, bounds)
     tensors = bound.tensors
-    if cu_seqlens is not None:
+    if not layout.whole:
         tensors = {each.name: _filled(tensors[each.name], each.kind.value, each.range, layout) for each in spec.inputs}
-    furthest = _furthest(layout, state)
-    if device.type != "cpu" and cu_seqlens is None and state is not None:
-        if needed_levels(spec, furthest + output_final_state) > (sizes.L or 0):
-            state.look()
-            furthest = _furthest(layout, state)
-    seen = furthest + output_final_state if device.type == "cpu" or cu_seqlens is None else 1
-    bound = rebind(spec, tensors, [], check_inputs, max(1, seen))
+    furthest = _furthest(layout, state, lambda end: needed_levels(spec, end + output_final_state) <= (sizes.L or 0))
+    # a packed call on a device is trusted: all its tokens in one sequence would need more levels than it may have
+    reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
+    bound = rebind(spec, tensors, [], check_inputs, reached)
     buffers = {} if state is None else folded(spec, state, sizes.B)
-    return Sequences(
-        spec, bound, layout, Hand(state is not None, output_final_state), cu_seqlens is not None, buffers, furthest
-    )
+    hand = Hand(state is not None, output_final_state)
+    return Sequences(spec, bound, layout, hand, buffers, furthest)
 
 
-def _furthest(layout: Layout, state: State | None) -> int:
-    """A position beyond which no sequence ends: the last one on a processor, what the host knows elsewhere."""
+def _furthest(layout: Layout, state: State | None, allowed: Callable[[int], bool]) -> int:
+    """A position beyond which no sequence ends: the last end on a processor, elsewhere what the host knows.
+
+    Where that is not allowed, the device is asked for the positions of `state`.
+    """
     if layout.after.device.type == "cpu":
         return int(layout.after.max())
-    return layout.length + (0 if state is None else state.furthest)
+    before = 0 if state is None else state.furthest
+    if state is not None and layout.whole and not allowed(before + layout.length):
+        before = state.look()
+    return before + layout.length
 
 
 def _filled(x: Tensor, axes: tuple[str, ...], declared: Range, layout: Layout) -> Tensor:
@@ -132,7 +133,7 @@ def _bounds(given: object, bound: Bound, device: torch.device) -> Tensor:
     numbers = given.tolist() if device.type == "cpu" else [0]
     if numbers[0] != 0:
         raise CallError(f"'cu_seqlens' begins with {numbers[0]}, not with 0.")
-    for place, (start, end) in enumerate(zip(numbers, numbers[1:], strict=False)):
+    for place, (start, end) in enumerate(pairwise(numbers)):
         if end < start:
             raise CallError(f"'cu_seqlens' falls from {start} to {end} at entry {place + 1}; it has to rise or stay.")
     if numbers[-1] > bound.sizes.T:
@@ -147,7 +148,8 @@ def _state(spec: Spec, given: object, bound: Bound, count: int, device: torch.de
     if given.spec is not spec and given.spec != spec:
         raise CallError(f"'initial_state' is one of another '{given.spec.name}', not of this '{spec.name}'.")
     if given.device != device:
-        raise CallError(f"'initial_state' is on '{given.device}', but the inputs are on '{device}'; move one with .to().")
+        there = f"'initial_state' is on '{given.device}', but the inputs are on '{device}'"
+        raise CallError(f"{there}; move one with .to().")
     if given.batch != count:
         raise CallError(f"'initial_state' has {given.batch} sequences, but the call has {count}.")
     problems = list(_size_problems(spec, given, bound))

@@ -10,8 +10,8 @@ from maskdsl.codegen.torch_ops.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.torch_ops.inside import cumsum, inverse, select, select_adjoint, spans, spans_adjoint
 from maskdsl.codegen.torch_ops.layout import chunk, place, shift, unchunk
 from maskdsl.codegen.torch_ops.relay import relay, relay_adjoint
-from maskdsl.codegen.torch_ops.slide import slide, slide_adjoint
 from maskdsl.codegen.torch_ops.scan import scan
+from maskdsl.codegen.torch_ops.slide import slide, slide_adjoint
 from maskdsl.codegen.torch_ops.slots import lay, unlay
 from maskdsl.codegen.torch_ops.step import enter, regroup, select_slots
 from maskdsl.codegen.torch_ops.tree import tree, tree_adjoint
@@ -31,13 +31,13 @@ __all__ = [
     "regroup",
     "relay",
     "relay_adjoint",
-    "slide",
-    "slide_adjoint",
     "scan",
     "select",
     "select_adjoint",
     "select_slots",
     "shift",
+    "slide",
+    "slide_adjoint",
     "spans",
     "spans_adjoint",
     "tree",

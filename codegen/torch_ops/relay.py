@@ -66,7 +66,10 @@ def relay_adjoint(
 
 
 class _Relay:
-    """One call. States are [B, H, .., M, K, V], those of the chain [B, H, .., M', K, V]; M = M' = 1 without `sights`."""
+    """One call. States are [B, H, .., M, K, V], those of the chain [B, H, .., M', K, V].
+
+    Without `sights` there are no levels, M = M' = 1.
+    """
 
     def __init__(
         self,
@@ -142,9 +145,7 @@ class _Relay:
 
     # -- the middle of sequences ----------------------------------------------------------------------------------
 
-    def _chain(
-        self, run: slice, state: Tensor, joining: Ends, entering: Ends | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _chain(self, run: slice, state: Tensor, joining: Ends, entering: Ends | None = None) -> tuple[Tensor, Tensor]:
         """The states before the slots of a run, [B, H, n, M', K, V], and what the last one hands on.
 
         `state` is what the slot before handed on. `joining` is what first slots hand on in its place, besides what they
@@ -166,8 +167,8 @@ class _Relay:
     ) -> tuple[list[Tensor], Tensor]:
         """dR, dP, dv[, dlam], dA[, da, db] of a run, and the gradient of what the slot before it handed on.
 
-        `back` is that of what the run hands on. `leaving` has those of what last slots begin with, and `d_joining` takes
-        those of what first slots hand on.
+        `back` is that of what the run hands on. `leaving` has those of what last slots begin with, and `d_joining`
+        takes those of what first slots hand on.
         """
         d_out, rows, weights = do[:, :, run], self.r[:, :, run], self._weights(run)
         reads = (spread(rows, weights).mT @ d_out).unflatten(3, states.shape[3:5])
@@ -251,7 +252,7 @@ class _Relay:
         return [d_p, spread(rows, levels) @ gradient.flatten(3, 4)]
 
     def _ending(self, chain: Tensor, alone: Tensor) -> Tensor:
-        """What is handed on by last slots, of the chain's states and of initial ones where the slot is the first too."""
+        """What last slots hand on: of the chain's states, or of initial ones where they are first slots too."""
         if self.sights is None:
             return torch.where(self.alone, alone, chain)
         return join(self.sights.ending, chain) + join(self.sights.ending_alone, alone)

@@ -1,4 +1,4 @@
-"""Levels as slots see them: what they read of the states handed to them, and where states and keys go that they hand on.
+"""Levels as slots see them: what they read of the states handed to them, and where what they hand on goes.
 
 Under weak admissibility what lies before a chunk is farther from all of it than its own positions are from each other,
 so in the middle of a sequence only levels above those inside a chunk are in use, each of them read as itself.
@@ -103,7 +103,7 @@ class Sights:
         return self._at_level(self.slots.layout.after[..., None], keys)
 
     def _carried(self, t: Tensor, pos: Tensor, levels: int | None = None) -> Tensor:
-        """The levels that those from 1 to M come to; one of `levels` is the last (by default, one that no state has)."""
+        """The levels that those from 1 to M come to, below `levels`; by default up to one that no state has."""
         found = carry(t, pos, levels or self.levels + 1, self.base, self.admissibility)
         return found[..., : self.levels - 1]
 

@@ -195,7 +195,8 @@ class _Slide:
         shape = list(gradient.shape)
         shape[dim] += self.slots.size
         index = self._index(n, gradient, dim)
-        return list(gradient.new_zeros(shape).scatter(dim, index, gradient).split([self.width - 1, self.slots.size], dim))
+        whole = gradient.new_zeros(shape).scatter(dim, index, gradient)
+        return list(whole.split([self.width - 1, self.slots.size], dim))
 
     def _index(self, n: int, like: Tensor, dim: int) -> Tensor:
         shape = [1, 1, 1, 1]

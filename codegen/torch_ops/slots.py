@@ -13,8 +13,8 @@ from maskdsl.chunk import axes as ax
 class Layout:
     """The sequences of every batch row of `length` tokens, from positions [B, S] on, int64.
 
-    Sequence s of row b has tokens bounds[b, s] to bounds[b, s + 1] - 1, bounds [B, S + 1] int64 beginning with 0; without
-    `bounds` a row is one sequence. A layout is made for a call and remembers what its programs ask for.
+    Sequence s of row b has tokens bounds[b, s] to bounds[b, s + 1] - 1, bounds [B, S + 1] int64 beginning with 0;
+    without `bounds` a row is one sequence. A layout is made for a call and remembers what its programs ask for.
     """
 
     def __init__(self, positions: Tensor, length: int, bounds: Tensor | None = None) -> None:
@@ -58,9 +58,9 @@ class Layout:
 class Slots:
     """The slots of a layout, [B, N] each: `sequence`, the position `origin` of row 0, the tokens' `start` and `end`.
 
-    `first` and `last` tell the ends of a sequence. A slot that is not `used` is a first one, of any sequence. No slots
-    but those in `starts` and `stops` can be first and last ones with tokens. Sequences that are `there` have tokens, those that
-    are `alone` have them all in one slot.
+    `first` and `last` tell the ends of a sequence. A slot that is not `used` is a first one, of any sequence. Only
+    slots in `starts` and `stops` can be first and last ones with tokens. Sequences that are `there` have tokens; those
+    that are `alone` have them all in one slot.
     """
 
     def __init__(self, layout: Layout, size: int) -> None:
@@ -88,7 +88,7 @@ class Slots:
         self.end = torch.where(used, torch.minimum(self.origin + size, self._of(layout.after)), 0)
 
     def at_first(self, x: Tensor) -> Tensor:
-        """What the first slot of every sequence has, of [B, h, N, ...]: [B, h, S, ...]; anything where none is there."""
+        """What first slots have, of [B, h, N, ...]: [B, h, S, ...], anything for a sequence that has none."""
         return self._at(x, self._begin)
 
     def at_last(self, x: Tensor) -> Tensor:
@@ -154,5 +154,3 @@ def _taken(x: Tensor, index: Tensor, there: Tensor) -> Tensor:
     batch = torch.arange(x.shape[0], device=x.device)[:, None]
     ones = (1,) * (x.ndim - 2)
     return x[batch, index].masked_fill(~there.unflatten(1, (-1, *ones)), 0)
-
-

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk import axes as ax
-from maskdsl.chunk import interpret_slots
-from maskdsl.chunk import ops
+from maskdsl.chunk import interpret_slots, ops
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Program
 from maskdsl.chunk.sequences import Sequences

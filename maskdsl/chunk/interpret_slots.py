@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.sequences import Sequences, Slot
-from maskdsl.mask.levels import Admissibility, carry, level
+from maskdsl.mask.levels import carry, level
 
 
 def lay(x: Tensor, sequences: Sequences, size: int, slots: int) -> Tensor:

@@ -7,9 +7,9 @@ A value is a tensor whose type is a tuple of axis names:
     N64 C64 C64*2    chunks of 64 positions; positions of a chunk; the same with 2 rows a position
     E64b2            nodes of a tree of base 2 over chunks of 64
     M                rows of a state under a hierarchy, one for each level but the first: L - 1
-    R19              slots of a ring that holds the last 19 tokens
+    R19              slots of a ring that holds the last 19 tokens; in laid-out programs these tokens, oldest first
+    S                sequences of a batch row, in laid-out programs
     1                an axis of one element, which broadcasts
-    S                sequences of a batch row
 
 A value is at token level, [B, T, h] or [B, T, h, X], or at chunk level, [B, h, N, C] or [B, h, N, rows, columns].
 A step of a path has `steps` decays a position, so its log decays are [B, h, N, C*steps(, K)]; a *point* p lies after
@@ -41,7 +41,7 @@ from maskdsl.mask.levels import Admissibility
 from maskdsl.scalar.symbols import symbol
 
 Axes = tuple[str, ...]
-T = TypeVar("T")
+_Operand = TypeVar("_Operand")
 
 
 def argument(index: int) -> sympy.Symbol:
@@ -443,9 +443,10 @@ class Relay(Operation):
     P[n]' v[n]. o[n] = R[n] S[n], and F is what the last slot handed on, I where there is none. A is a number or a
     diagonal, as its log; R, P and v are as in `Band`, a and b as in `Scan`; I and F are [B, h, S, K, V].
 
-    With level weights, I and F are [B, h, S, M, K, V], a state for each level from 1 on as seen from the first token of
-    a slot, at position p: o[n] = sum over j of lam[t, carry(t, p, j)] R[n] S_j[n], and a slot whose last token is at e - 1
-    hands on S_l as the sum of what it had at the j with carry(e, p, j) = l and of its keys s with level(e, s) = l.
+    With level weights, I and F are [B, h, S, M, K, V], a state for each level from 1 on as seen from the first token
+    of a slot, at position p: o[n] = sum over j of lam[t, carry(t, p, j)] R[n] S_j[n]. A slot whose last token is at
+    e - 1 hands on as S_l the sum of what it had at the j with carry(e, p, j) = l and of its keys s with level(e, s)
+    = l; what comes to a level beyond the last is dropped.
     """
 
     base: int
@@ -464,10 +465,10 @@ class RelayAdjoint(Operation):
 class Slide(Operation):
     """(R, A, P, v, keys, values[, lam][, a, b]) -> o, keys, values: a window, from slot to slot of a sequence.
 
-    The memory of a slot are the width - 1 tokens before its first one, the oldest first: keys [B, h, S, R, K], each moved
-    on by the steps since, and values [B, h, S, R, V], zero where there was no token. o[n] = ((R[n] keys') * X) values,
-    where X[c, s] is 1 where t - s < width, times lam[t, level(t, s)]. A, a and b move keys on as they do states in
-    `Relay`. The results are the memories after the last slots, those given where there is none.
+    The memory of a slot are the width - 1 tokens before its first one, the oldest first: keys [B, h, S, R, K], each
+    moved on by the steps since, and values [B, h, S, R, V], zero where there was no token. o[n] = ((R[n] keys') * X)
+    values, where X[c, s] is 1 where t - s < width, times lam[t, level(t, s)]. A, a and b move keys on as they do states
+    in `Relay`. The results are the memories after the last slots, those given where there is none.
     """
 
     width: int
@@ -488,8 +489,8 @@ HANDING: dict[type[Operation], tuple[int, int]] = {Relay: (5, 2), Slide: (6, 3)}
 """Operations that hand memories on from slot to slot: how many operands they have at the least, and their results."""
 
 
-def optional(operands: Sequence[T]) -> tuple[T | None, T | None, T | None]:
-    """lam, a, b of what follows the operands that every operation of `HANDING` has; None for those that are not there."""
+def optional(operands: Sequence[_Operand]) -> tuple[_Operand | None, _Operand | None, _Operand | None]:
+    """lam, a and b of the operands beyond those that an operation of `HANDING` always has; None for what is absent."""
     lam = operands[0] if len(operands) % 2 else None
     a, b = operands[-2:] if len(operands) > 1 else (None, None)
     return lam, a, b

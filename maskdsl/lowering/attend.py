@@ -13,7 +13,7 @@ from maskdsl.lowering.memory import Memory, memories_of
 from maskdsl.lowering.path import Block, Reflection, block
 from maskdsl.lowering.timeline import Vector, timeline
 from maskdsl.mask.nodes import Kind, Scalar
-from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term, without_flat_hierarchy
+from maskdsl.mask.normal import Decay, Hierarchy, RankOne, without_flat_hierarchy
 from maskdsl.mask.normalize import normalize
 from maskdsl.mask.scalars import multiply
 from maskdsl.mask.text import term_text

@@ -11,7 +11,7 @@ from maskdsl.lowering.memory import LOGS, Memory
 
 @dataclass(frozen=True)
 class Hand:
-    """Whether the sequences of a laid-out program begin with memories handed in, and whether it hands out the last ones."""
+    """Whether the sequences of a laid-out program begin with memories handed in, and whether their last ones go out."""
 
     initial: bool
     final: bool
@@ -20,8 +20,8 @@ class Hand:
 def handed(memory: Memory) -> Mapping[str, Axes]:
     """The buffers of a memory as programs hand them in and out, by their full names.
 
-    They have an axis of sequences, [B, H, S, ...]. Decays are no longer apart: there are no logs, they are multiplied in.
-    What a window keeps stands in order, the oldest first, not in a ring.
+    They have an axis of sequences, [B, H, S, ...]. Decays are multiplied in, so that there are no logs, and what a
+    window keeps stands in order, the oldest first, not in a ring.
     """
     kept = [buffer for buffer in memory.buffers if buffer.name != LOGS]
     return {memory.full_name(each): (*each.axes[:2], "S", *each.axes[2:]) for each in kept}

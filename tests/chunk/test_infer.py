@@ -129,7 +129,11 @@ REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Slide(4, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, *WINDOW[::-1]), "keys of a window"),
     (ops.Slide(4, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, WINDOW[0], WINDOW[0]), "values of a window"),
     (ops.Slide(5, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, *WINDOW), "keys of a window"),
-    (ops.SlideAdjoint(4, 2, "weak"), (VALUES, *WINDOW[::-1], ROWS, NUMBER, ROWS, VALUES, *WINDOW), "gradients of the results'"),
+    (
+        ops.SlideAdjoint(4, 2, "weak"),
+        (VALUES, *WINDOW[::-1], ROWS, NUMBER, ROWS, VALUES, *WINDOW),
+        "gradients of the results'",
+    ),
     (Operation(), (KEYS,), "no rule for"),
 ]
 

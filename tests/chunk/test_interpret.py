@@ -477,7 +477,7 @@ def test_results_have_the_inferred_number() -> None:
 # -- sequences in slots -------------------------------------------------------------------------------------------
 
 PACKED = Sequences(((0, 2, 2, 5),), ((3, 9, 0),))
-"""Positions 3 and 4 of one sequence, none of the next, 0 to 2 of the third: slots of 2 [3], [4], [0, 1], [2], and none."""
+"""Positions 3 and 4 of one sequence, none of the next, 0 to 2 of the third: slots of 2 are [3], [4], [0, 1] and [2]."""
 
 
 def laid(op: Operation, *operands: Tensor, types: tuple[Axes, ...] | None = None, **sizes: int) -> list[Tensor]:
@@ -507,7 +507,9 @@ def test_lay_and_unlay() -> None:
     assert torch.equal(laid(ops.Unlay(2), rubbish)[0], x)
 
 
-R, K, V = ([[0, 1], [2, 0], [3, 4], [5, 0], [0, 0]], [[0, 6], [7, 0], [8, 9], [1, 0], [0, 0]], [[0, 1], [10, 0], [1, 10], [3, 0], [0, 0]])
+R = [[0, 1], [2, 0], [3, 4], [5, 0], [0, 0]]
+K = [[0, 6], [7, 0], [8, 9], [1, 0], [0, 0]]
+V = [[0, 1], [10, 0], [1, 10], [3, 0], [0, 0]]
 """Queries, keys at the end of their slot, and values of the five slots."""
 
 
@@ -523,15 +525,16 @@ def test_relay() -> None:
 def test_relay_of_a_rank_one_step() -> None:
     """a' b of the slots are 2, 0, 1, 0."""
     rows = [chunks(x)[..., None] for x in (R, K, V)]
-    a, b = (chunks(x)[..., None] for x in ([[0, 1], [0, 0], [1, 1], [0, 0], [0, 0]], [[0, 2], [0, 0], [1, 0], [0, 0], [0, 0]]))
+    a = chunks([[0, 1], [0, 0], [1, 1], [0, 0], [0, 0]])[..., None]
+    b = chunks([[0, 2], [0, 0], [1, 0], [0, 0], [0, 0]])[..., None]
     _, final = laid(ops.Relay(2, "weak"), rows[0], logs(1, 1, 1, 1, 1), *rows[1:], numbers(100, 200, 300), a, b)
     assert squeezed(final) == near([100 + 2 * 100 + 6 + 70, 200, 300 + 300 + 98 + 3])
 
 
 def test_relay_by_level() -> None:
-    """From position 3, what is at levels 1 and 2 is at 3 as seen from 4; from 0, tokens 0 and 1 are at 2 as seen from 2."""
+    """What is at levels 1 and 2 from position 3 is at 3 from 4; tokens 0 and 1 are at 2 from 2."""
     rows = [chunks(x)[..., None] for x in (R, K, V)]
-    lam = chunks([[[9, 0, 0, 0], [9, 1, 10, 100]], [[9, 1, 10, 100]] * 2, [[9, 1, 10, 100]] * 2, [[9, 1, 10, 100]] * 2, [[0] * 4] * 2])
+    lam = chunks([[[9, 1, 10, 100]] * 2] * 5)
     initial = tensor([[1, 2, 0], [4, 5, 6], [0, 0, 0]]).view(1, 1, 3, 3, 1, 1)
     operands = rows[0], logs(2, 1, 1, 1, 1), *rows[1:], initial, lam
     out, final = laid(ops.Relay(2, "weak"), *operands, L=4)

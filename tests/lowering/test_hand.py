@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from compilation import assert_near, inputs_of, joint, legal_chunks, library_spec, masked, sizes_of, small_shape, spec_of
+from compilation import (
+    assert_near,
+    inputs_of,
+    joint,
+    legal_chunks,
+    library_spec,
+    masked,
+    sizes_of,
+    small_shape,
+    spec_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import spec_texts

@@ -391,18 +391,18 @@ def test_a_wrong_state() -> None:
     other = compiled(*VARIANTS["number"])
     wrong: list[tuple[object, str]] = [
         (3, "'initial_state' is a int, not a state of 'test'."),
-        (other.init_state(1, heads=2, key=4, value=3), "'initial_state' is one of another 'test', not of this 'test'."),
+        (other.init_state(1, heads=2, key=4, value=3), "'initial_state' is one of another 'test', not of this"),
         (state.to("meta"), "'initial_state' is on 'meta', but the inputs are on 'cpu'; move one with .to()."),
         (state.select([0, 0]), "'initial_state' has 2 sequences, but the call has 1."),
         (
             attention.init_state(1, heads=2, key=5, value=3, levels=8),
-            "'attend_1_1.states' of 'initial_state' has shape [1, 2, 7, 5, 3], but for these inputs it is [1, 2, 4, 4, 3]"
-            " ([B, H, M, K, V]; M = L - 1).",
+            "'attend_1_1.states' of 'initial_state' has shape [1, 2, 7, 5, 3], but for these inputs it is "
+            "[1, 2, 4, 4, 3] ([B, H, M, K, V]; M = L - 1).",
         ),
     ]
-    for given, message in wrong:
+    for state_given, message in wrong:
         with pytest.raises(CallError, match="^" + re.escape(message)):
-            attention(**x, initial_state=given)  # type: ignore[call-overload]
+            attention(**x, initial_state=state_given)  # type: ignore[call-overload]
 
 
 def test_too_few_levels_for_where_sequences_have_come() -> None:
