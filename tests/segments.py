@@ -74,7 +74,8 @@ def packed(given: Corpus, cuts: Sequence[tuple[int, int]], capacity: int = 0) ->
     `capacity` more tokens follow that hold NaN; one does where there would be none at all.
     """
     parts = [given.tokens(number, start, end) for number, (start, end) in enumerate(cuts)]
-    bounds = torch.tensor([0, *(end - start for start, end in cuts)]).cumsum(0)
+    device = next(iter(given.tensors.values())).device
+    bounds = torch.tensor([0, *(end - start for start, end in cuts)], device=device).cumsum(0)
     beyond = max(capacity, int(bounds[-1] == 0))
     joined = {}
     for name, x in given.tensors.items():
@@ -118,7 +119,7 @@ def gradients(
     leaves = {name: x.detach().requires_grad_() for name, x in given.tensors.items()}
     outputs = run(given.with_tensors(leaves))
     generator = torch.Generator().manual_seed(7)
-    cotangents = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype) for o in outputs]
+    cotangents = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
     parts = chosen or [slice(None)] * len(outputs)
     losses = [(o[part] * d[part]).sum() for o, d, part in zip(outputs, cotangents, parts, strict=True)]
     found = torch.autograd.grad(torch.stack(losses).sum(), list(leaves.values()), allow_unused=True)
