@@ -21,7 +21,7 @@ from maskdsl.lowering.hand import Hand
 from maskdsl.lowering.memory import memories
 from maskdsl.runtime.arguments import Bound, bind, needed_levels
 from maskdsl.runtime.arguments import bound as rebind
-from maskdsl.runtime.folding import folded, unfolded
+from maskdsl.runtime.folded import fold, unfold
 from maskdsl.runtime.state import State
 from maskdsl.spec import Spec
 
@@ -51,7 +51,11 @@ class Sequences:
 
     def state(self, final: Mapping[str, Tensor]) -> State:
         """The state after the call."""
-        return unfolded(self.spec, self.layout.after.flatten(), final, self.furthest)
+        kept: dict[str, dict[str, Tensor]] = {memory.name: {} for memory in memories(self.spec)}
+        for name, buffer in final.items():
+            memory, own = name.split(".")
+            kept[memory][own] = buffer.transpose(1, 2).flatten(0, 1).contiguous()
+        return unfold(self.spec, kept, self.layout.after.flatten(), self.furthest)
 
 
 def sequences(
@@ -81,9 +85,20 @@ def sequences(
     # a packed call on a device is trusted: all its tokens in one sequence would need more levels than it may have
     reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
     bound = rebind(spec, tensors, [], check_inputs, reached)
-    buffers = {} if state is None else folded(spec, state, sizes.B)
+    buffers = {} if state is None else _entering(state, bound)
     hand = Hand(state is not None, output_final_state)
     return Sequences(spec, bound, layout, hand, buffers, furthest)
+
+
+def _entering(state: State, bound: Bound) -> dict[str, Tensor]:
+    """The buffers of a state as programs take them: a row a sequence, [B * S, H, ...], becomes [B, H, S, ...]."""
+    wide = torch.float64 in {state.dtype, *(x.dtype for x in bound.tensors.values())}
+    folded = fold(state, torch.float64 if wide else torch.float32)
+    return {
+        f"{memory}.{name}": buffer.unflatten(0, (bound.sizes.B, -1)).transpose(1, 2)
+        for memory, buffers in folded.items()
+        for name, buffer in buffers.items()
+    }
 
 
 def _furthest(layout: Layout, state: State | None, allowed: Callable[[int], bool]) -> int:

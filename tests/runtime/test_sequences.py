@@ -22,7 +22,7 @@ from maskdsl import library
 from maskdsl.diagnostics import CallError
 from maskdsl.language.printer import to_text
 from maskdsl.runtime.compiled import Attention
-from maskdsl.runtime.folding import folded
+from maskdsl.runtime.folded import fold
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import regimes
 from maskdsl.runtime.state import State
@@ -208,9 +208,10 @@ def test_the_state_is_that_of_single_steps(name: str) -> None:
     assert final.positions.tolist() == state.positions.tolist() == [21]
     for memory, kept in state.memories.items():
         assert list(kept) == list(final.memories[memory])
-    stepped, made = (folded(attention.spec, each, 1) for each in (state, final))
-    for buffer, x in made.items():
-        assert_near(x, stepped[buffer], 1e-12)
+    stepped, made = (fold(each, torch.float64) for each in (state, final))
+    for memory, kept in made.items():
+        for buffer, x in kept.items():
+            assert_near(x, stepped[memory][buffer], 1e-12)
     after = {n: x[:, :4] if tokens.by_token(n) else x for n, x in tokens.tensors.items()}
     torch.testing.assert_close(attention(**after, initial_state=state), attention(**after, initial_state=final))
     outputs = [attention.step(final, **tokens.tokens(0, t, t + 1)) for t in range(4)]
