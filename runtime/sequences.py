@@ -55,7 +55,7 @@ class Sequences:
         for name, buffer in final.items():
             memory, own = name.split(".")
             kept[memory][own] = buffer.transpose(1, 2).flatten(0, 1).contiguous()
-        return unfold(self.spec, kept, self.layout.after.flatten(), self.furthest)
+        return unfold(self.spec, kept, self.layout.after.flatten().clone(), self.furthest)
 
 
 def sequences(
@@ -76,7 +76,8 @@ def sequences(
     if state is None:
         positions = torch.zeros(sizes.B, count, device=device, dtype=torch.int64)
     else:
-        positions = state.positions.reshape(sizes.B, count)
+        # of its own, since the state may go on before gradients are asked for
+        positions = state.positions.reshape(sizes.B, count).clone()
     layout = Layout(positions, sizes.T, bounds)
     tensors = bound.tensors
     if not layout.whole:
@@ -153,7 +154,7 @@ def _bounds(given: object, bound: Bound, device: torch.device) -> Tensor:
             raise CallError(f"'cu_seqlens' falls from {start} to {end} at entry {place + 1}; it has to rise or stay.")
     if numbers[-1] > bound.sizes.T:
         raise CallError(f"'cu_seqlens' ends with {numbers[-1]}, but the inputs have T = {bound.sizes.T} tokens.")
-    return given.to(torch.int64)
+    return given.to(torch.int64, copy=True)
 
 
 def _state(spec: Spec, given: object, bound: Bound, count: int, device: torch.device) -> State:

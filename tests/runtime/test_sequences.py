@@ -338,6 +338,27 @@ def test_an_initial_state_is_not_changed() -> None:
     assert all(torch.equal(a, b) for (_, _, a), (_, _, b) in zip(state.buffers(), before.buffers(), strict=True))
 
 
+def test_states_may_go_on_before_the_backward_pass() -> None:
+    """Step by step, the one that came in as the one that came out; and bounds may be filled anew."""
+    attention, x = one()
+    leaves = {n: t.detach().requires_grad_() for n, t in x.items()}
+    _, prefix = attention(**{n: t[:, :3] for n, t in x.items()}, output_final_state=True)
+
+    def run(change: bool) -> tuple[Tensor, ...]:
+        state, cu_seqlens = prefix.clone(), bounds(0, 5)
+        segment = {n: t[:, 3:8] for n, t in leaves.items()}
+        o, final = attention(**segment, initial_state=state, cu_seqlens=cu_seqlens, output_final_state=True)
+        loss = o.square().sum() + final.memories["attend_1_1"]["states"].sum()
+        if change:
+            for each in (state, final):
+                attention.step(each, **{n: t[:, 8:].detach() for n, t in leaves.items()})
+            cu_seqlens.fill_(0)
+        return torch.autograd.grad(loss, list(leaves.values()))
+
+    for changed, kept in zip(run(True), run(False), strict=True):
+        assert torch.equal(changed, kept)
+
+
 def test_a_spec_without_an_attend_has_an_empty_state() -> None:
     attention = compiled("v, z : value", "return v * silu(z)")
     x = inputs_of(attention, 5)
