@@ -44,14 +44,18 @@ class _Assignment:
 
 
 class Body:
-    """Prints the instructions of one program; `like` names a tensor where the program loads none."""
+    """Prints the instructions of one program; `like` names a tensor where the program loads none.
 
-    def __init__(self, program: Program, like: str = "") -> None:
-        self.program, self.types = program, program.types
+    A program that is `laid` out has its slots from a `layout`.
+    """
+
+    def __init__(self, program: Program, like: str = "", laid: bool = False) -> None:
+        self.program, self.types, self.laid = program, program.types, laid
         self.names: dict[str, str] = {}
+        taken = _TAKEN | {"layout"} if laid else _TAKEN
         for value in self.types:
             name = value
-            while name in _TAKEN or keyword.iskeyword(name) or name in self.names.values():
+            while name in taken or keyword.iskeyword(name) or name in self.names.values():
                 name += "_"
             self.names[value] = name
         self.like = next((self.name(i.results[0]) for i in program.instructions if isinstance(i.op, ops.Load)), like)
@@ -111,7 +115,7 @@ class Body:
     def _text(self, instruction: Instruction, inside: dict[str, _Assignment]) -> str:
         operands = [f"({inside[x].text})" if x in inside else self.name(x) for x in instruction.operands]
         types = [self.types[x] for x in instruction.operands]
-        return ast.unparse(ast.parse(expression(instruction.op, operands, types, self.like), mode="eval"))
+        return ast.unparse(ast.parse(expression(instruction.op, operands, types, self.like, self.laid), mode="eval"))
 
     def _repeats(self, instruction: Instruction, inside: dict[str, _Assignment]) -> bool:
         """Whether an operand that would be written out stands in the expression more than once."""

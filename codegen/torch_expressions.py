@@ -10,17 +10,20 @@ from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.scalar.printers import to_torch
 
 
-def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str) -> str:
-    """The result of an operation on operands with these names and types; `like` is a tensor of the dtype and device."""
+def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str, laid: bool = False) -> str:
+    """The result of an operation on operands with these names and types; `like` is a tensor of the dtype and device.
+
+    Where the program is `laid` out, its chunks are the slots of a `layout`.
+    """
     match op:
         case ops.Constant(expr, axes):
-            return f"{like}.new_full({_ones(axes)}, {to_torch(expr, {})}).expand({_shape(axes)})"
+            return f"{like}.new_full({_ones(axes)}, {to_torch(expr, {})}).expand({_shape(axes, laid)})"
         case ops.Identity():
             return f"torch.eye(K, dtype={like}.dtype, device={like}.device)[None, None, None]"
         case ops.Align(axes):
             return _align(x[0], types[0], axes)
         case ops.Expand(axes):
-            return f"{x[0]}.expand({_shape(axes)})"
+            return f"{x[0]}.expand({_shape(axes, laid)})"
         case ops.Repeat(dim):
             return f"{x[0]}.repeat_interleave({ax.ratio(types[0][dim])}, {dim})"
         case ops.GroupSum(ratio, dim):
@@ -47,8 +50,14 @@ def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str
             return f"{x[0]}.triu({1 - width})"
         case ops.SelectAdjoint(base, admissibility):
             return f'torch_ops.select_adjoint({x[0]}, L, {base}, "{admissibility}")'
+        case ops.Split(dim):
+            return f"{x[0]}.split((1, L - 1), {dim})"
         case ops.Band() | ops.BandAdjoint() if len(x) == (4 if isinstance(op, ops.Band) else 5):
             return _call(op, [*x, "None"], types)
+        case ops.Lay(size) | ops.Unlay(size):
+            return f"torch_ops.{_FUNCTIONS[type(op)]}({x[0]}, {_slots(size)})"
+        case ops.Relay() | ops.RelayAdjoint() | ops.Slide() | ops.SlideAdjoint():
+            return _call(op, [_slots(ax.chunk_size(types[0][3])), *_every_operand(op, x)], types)
     return _call(op, x, types)
 
 
@@ -71,6 +80,15 @@ _FUNCTIONS: Mapping[type[Operation], str] = {
     ops.WalkAdjoint: "walk_adjoint",
     ops.Band: "band",
     ops.BandAdjoint: "band_adjoint",
+    ops.Regroup: "regroup",
+    ops.Enter: "enter",
+    ops.SelectSlots: "select_slots",
+    ops.Lay: "lay",
+    ops.Unlay: "unlay",
+    ops.Relay: "relay",
+    ops.RelayAdjoint: "relay_adjoint",
+    ops.Slide: "slide",
+    ops.SlideAdjoint: "slide_adjoint",
 }
 """Operations that are a call of `maskdsl.codegen.torch_ops`: operands first, then the constants by name."""
 
@@ -89,23 +107,44 @@ def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:
     return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"
 
 
+def _slots(size: int) -> str:
+    """The slots of a laid-out program, as source."""
+    return f"layout.slots({size})"
+
+
+def _every_operand(op: Operation, x: Sequence[str]) -> list[str]:
+    """The operands with `None` for those that are not there."""
+    adjoint = isinstance(op, ops.RelayAdjoint | ops.SlideAdjoint)
+    least, results = ops.HANDING[ops.Relay if isinstance(op, ops.Relay | ops.RelayAdjoint) else ops.Slide]
+    fixed = least + (results if adjoint else 0)
+    return [*x[:fixed], *(each or "None" for each in ops.optional(x[fixed:]))]
+
+
 def _ones(axes: Axes) -> str:
     return f"({', '.join('1' for _ in axes)},)"
 
 
-def _shape(axes: Axes) -> str:
-    return ", ".join(_extent(axis) for axis in axes)
+def _shape(axes: Axes, laid: bool) -> str:
+    return ", ".join(_extent(axis, laid) for axis in axes)
 
 
-def _extent(axis: str) -> str:
+def _extent(axis: str, laid: bool) -> str:
     """The number of elements of an axis, as source."""
     match axis[0]:
+        case "N" if laid:
+            return f"{_slots(ax.chunk_size(axis))}.count"
+        case "S":
+            return "layout.positions.shape[1]"
         case "H" if axis != "H":
             return f"H // {ax.ratio(axis)}"
         case "N":
             return f"-(-T // {ax.chunk_size(axis)})"
         case "C":
             return str(ax.chunk_size(axis) * ax.rows(axis))
+        case "M":
+            return "L - 1"
+        case "R":
+            return axis[1:]
     return axis
 
 

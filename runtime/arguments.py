@@ -55,18 +55,38 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
+    """A mistake of a call, and the input that it concerns."""
+
     input: str | None
     message: str
 
 
-def bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], check_inputs: bool = False) -> Bound:
+def bind(
+    spec: Spec,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    check_inputs: bool = False,
+    longest: int | None = None,
+) -> Bound:
     """The arguments of a call, given by name or in declared order, as the inputs of `spec`.
 
-    With `check_inputs` their values are held against the declared ranges as well, which reads every element.
-    Raises CallError with every problem found, in declared order.
+    With `check_inputs` their values are held against the declared ranges as well, which reads every element. There have
+    to be levels for `longest` positions, T where it is None. Raises CallError with every problem found, in declared
+    order.
     """
-    given, problems = _named(spec, args, kwargs)
+    return bound(spec, *named(spec, args, kwargs), check_inputs, longest)
+
+
+def bound(
+    spec: Spec,
+    given: Mapping[str, Any],
+    problems: list[Problem],
+    check_inputs: bool = False,
+    longest: int | None = None,
+) -> Bound:
+    """Arguments by name as the inputs of `spec`, as in `bind`; `problems` are those found already."""
+    problems = list(problems)
     tensors = {}
     for each in spec.inputs:
         if each.name in given:
@@ -74,9 +94,9 @@ def bind(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any], check_inp
             if wrong is None:
                 tensors[each.name] = given[each.name]
             else:
-                problems.append(_Problem(each.name, wrong))
+                problems.append(Problem(each.name, wrong))
     problems += _device_problems(tensors)
-    problems += _size_problems(spec, tensors)
+    problems += _size_problems(spec, tensors, longest)
     if check_inputs:
         problems += [problem for each in spec.inputs for problem in _value_problems(each, tensors.get(each.name))]
     if problems:
@@ -106,25 +126,25 @@ def _fenwicks(mask: Mask) -> Iterator[Fenwick]:
             yield from _fenwicks(right)
 
 
-def _named(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Problem]]:
+def named(spec: Spec, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """The arguments by name, and what is wrong with how they were given."""
     names = [each.name for each in spec.inputs]
     given = dict(zip(names, args, strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
     problems = []
     if len(args) > len(names):
         message = f"'{spec.name}' takes {_count(len(names), 'input')} ({_list(names)}), but {len(args)} were given."
-        problems.append(_Problem(None, message))
+        problems.append(Problem(None, message))
     for name in sorted(kwargs.keys() - set(names)):
         close = get_close_matches(name, names, 1)
         fix = f"Did you mean '{close[0]}'?" if close else f"Its inputs are {_list(names)}."
-        problems.append(_Problem(None, f"'{spec.name}' has no input '{name}'. {fix}"))
+        problems.append(Problem(None, f"'{spec.name}' has no input '{name}'. {fix}"))
     for each in spec.inputs:
         if each.name not in given:
             expected = f"a {each.kind.label} input of shape {_axes(each)}"
-            problems.append(_Problem(each.name, f"Input '{each.name}' is missing: {expected}."))
+            problems.append(Problem(each.name, f"Input '{each.name}' is missing: {expected}."))
         elif each.name in names[: len(args)] and each.name in kwargs:
             message = f"Input '{each.name}' is given twice, by position and by name; leave one out."
-            problems.append(_Problem(each.name, message))
+            problems.append(Problem(each.name, message))
     return given, problems
 
 
@@ -141,18 +161,18 @@ def _tensor_problem(each: Input, given: object) -> str | None:
     return None
 
 
-def _device_problems(tensors: Mapping[str, Tensor]) -> Iterator[_Problem]:
+def _device_problems(tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
     first = next(iter(tensors), None)
     for name, tensor in tensors.items():
         if first is not None and tensor.device != tensors[first].device:
             there, here = tensor.device, tensors[first].device
             message = f"Input '{name}' is on '{there}', but '{first}' is on '{here}'; move one with .to('{here}')."
-            yield _Problem(name, message)
+            yield Problem(name, message)
 
 
-def _size_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[_Problem]:
+def _size_problems(spec: Spec, tensors: Mapping[str, Tensor], longest: int | None) -> Iterator[Problem]:
     """Empty axes and sizes that disagree; the first input with an axis fixes its size."""
-    fixed = _fixed(spec, tensors)
+    fixed = fixed_sizes(spec, tensors)
     for each in spec.inputs:
         if each.name in tensors:
             shape = tensors[each.name].shape
@@ -160,8 +180,8 @@ def _size_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[_Probl
                 wrong = _axis_problem(axis, size, each.name, fixed)
                 if wrong:
                     message = f"Input '{each.name}' has shape {list(shape)}, but {wrong}; {_expected(each)}."
-                    yield _Problem(each.name, message)
-    yield from _level_problems(spec, tensors, fixed)
+                    yield Problem(each.name, message)
+    yield from _level_problems(spec, fixed, longest)
     yield from _key_head_problems(spec, tensors)
 
 
@@ -178,22 +198,21 @@ def _axis_problem(axis: str, size: int, name: str, fixed: Mapping[str, tuple[int
     return None
 
 
-def _level_problems(
-    spec: Spec, tensors: Mapping[str, Tensor], fixed: Mapping[str, tuple[int, str]]
-) -> Iterator[_Problem]:
+def _level_problems(spec: Spec, fixed: Mapping[str, tuple[int, str]], longest: int | None) -> Iterator[Problem]:
     if "L" not in fixed or "T" not in fixed:
         return
-    (length, _), (found, name) = fixed["T"], fixed["L"]
+    (found, name), length = fixed["L"], fixed["T"][0] if longest is None else longest
     needed = needed_levels(spec, length) if length > 0 else 0
     if 0 < found < needed:
+        sequence = f"of T = {length}" if longest is None else f"that comes to position {length - 1}"
         message = (
-            f"Input '{name}' has {_count(found, 'level')}, but a sequence of T = {length} needs {needed};"
+            f"Input '{name}' has {_count(found, 'level')}, but a sequence {sequence} needs {needed};"
             f" give it a last axis L >= {needed}."
         )
-        yield _Problem(name, message)
+        yield Problem(name, message)
 
 
-def _key_head_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[_Problem]:
+def _key_head_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[Problem]:
     """A spec that computes with Hk needs one number of heads on the key side."""
     keys = [each.name for each in spec.inputs if each.kind is Kind.KEY and each.name in tensors]
     if not _uses_key_heads(spec):
@@ -202,17 +221,17 @@ def _key_head_problems(spec: Spec, tensors: Mapping[str, Tensor]) -> Iterator[_P
         heads, first = tensors[name].shape[2], tensors[keys[0]].shape[2]
         if heads != first:
             message = f"Input '{name}' has Hk = {heads}, but '{keys[0]}' has {first}, and the spec computes with Hk."
-            yield _Problem(name, message)
+            yield Problem(name, message)
 
 
-def _value_problems(each: Input, tensor: Tensor | None) -> Iterator[_Problem]:
+def _value_problems(each: Input, tensor: Tensor | None) -> Iterator[Problem]:
     """Values that are no numbers or break the promise of the declared range."""
     if tensor is None or tensor.is_meta:
         return
     values = tensor.detach()
     undefined = int(values.isnan().sum())
     if undefined:
-        yield _Problem(each.name, f"Input '{each.name}' holds {undefined} NaN among {_count(values.numel(), 'value')}.")
+        yield Problem(each.name, f"Input '{each.name}' holds {undefined} NaN among {_count(values.numel(), 'value')}.")
     low = -math.inf if each.range.low is None else each.range.low
     high = math.inf if each.range.high is None else each.range.high
     excess = torch.maximum(low - values, values - high).nan_to_num(nan=-1.0, posinf=math.inf, neginf=-math.inf)
@@ -224,10 +243,10 @@ def _value_problems(each: Input, tensor: Tensor | None) -> Iterator[_Problem]:
             f"Input '{each.name}' promises values {_range(each.range)}, but {outside} of {values.numel()}"
             f" {'lies' if outside == 1 else 'lie'} outside; the worst is {values.flatten()[worst].item():g} at {place}."
         )
-        yield _Problem(each.name, message)
+        yield Problem(each.name, message)
 
 
-def _fixed(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, str]]:
+def fixed_sizes(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, str]]:
     """The size of every axis but Hk, and the first input that has it."""
     fixed: dict[str, tuple[int, str]] = {}
     for each in spec.inputs:
@@ -239,7 +258,7 @@ def _fixed(spec: Spec, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, st
 
 
 def _sizes(spec: Spec, tensors: Mapping[str, Tensor]) -> Sizes:
-    fixed = {axis: size for axis, (size, _) in _fixed(spec, tensors).items()}
+    fixed = {axis: size for axis, (size, _) in fixed_sizes(spec, tensors).items()}
     key_heads = tuple((each.name, tensors[each.name].shape[2]) for each in spec.inputs if each.kind is Kind.KEY)
     optional = {axis: fixed.get(axis) for axis in ("K", "V", "L")}
     return Sizes(B=fixed["B"], T=fixed["T"], H=fixed["H"], **optional, key_heads=key_heads)
@@ -249,7 +268,7 @@ def _uses_key_heads(spec: Spec) -> bool:
     return any(isinstance(node, Name) and node.name == "Hk" for node in walk(spec.syntax))
 
 
-def _call_error(spec: Spec, problems: Iterable[_Problem]) -> CallError:
+def _call_error(spec: Spec, problems: Iterable[Problem]) -> CallError:
     """All problems as one error, one a line, in the order in which the spec declares its inputs."""
     order = {each.name: place for place, each in enumerate(spec.inputs)}
     ordered = sorted(problems, key=lambda problem: order.get(problem.input or "", -1))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -14,11 +14,15 @@ from torch import Tensor
 from maskdsl.codegen.extract import function_source
 from maskdsl.diagnostics import CallError
 from maskdsl.explain.report import explain
+from maskdsl.lowering.memory import memories
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
-from maskdsl.runtime.function import apply
+from maskdsl.runtime.function import apply, apply_laid_out
 from maskdsl.runtime.oracle import dense, recurrent
+from maskdsl.runtime.sequences import Sequences, sequences
+from maskdsl.runtime.state import State, empty_state
+from maskdsl.runtime.step import bind_token, run_token
 from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from maskdsl.runtime.triton.program import Program
 
 Backend = Literal["auto", "torch", "triton"]
-Direction = Literal["forward", "backward"]
+Direction = Literal["forward", "backward", "step"]
 Oracle = Literal["dense", "recurrent"]
 
 ROUTES = 1024
@@ -61,10 +65,13 @@ class Attention:
         self.backend = backend
         self._signature = Signature(chunk=chunk)
         self._latest: Signature | Configuration = self._signature
+        self._latest_step = Signature()
         self._modules: dict[Signature, Any] = {}
+        self._steps: dict[Signature, Any] = {}
         self._programs: dict[Configuration, Program | str] = {}
         self._routes: dict[tuple[Any, ...], _Route] = {}
         self._names = tuple(each.name for each in spec.inputs)
+        self._memories = memories(spec)
         self._signature.lower(spec)
 
     def __repr__(self) -> str:
@@ -72,13 +79,56 @@ class Attention:
 
     def __getstate__(self) -> dict[str, Any]:
         # modules cannot be copied or pickled, and come from the cache again
-        return vars(self) | {"_modules": {}, "_programs": {}, "_routes": {}}
+        return vars(self) | {"_modules": {}, "_steps": {}, "_programs": {}, "_routes": {}}
 
-    def __call__(self, /, *args: Tensor, check_inputs: bool = False, **kwargs: Tensor) -> Tensor:
+    @overload
+    def __call__(
+        self,
+        /,
+        *args: Tensor,
+        check_inputs: bool = False,
+        initial_state: State | None = None,
+        output_final_state: Literal[False] = False,
+        cu_seqlens: Tensor | None = None,
+        **kwargs: Tensor,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        /,
+        *args: Tensor,
+        check_inputs: bool = False,
+        initial_state: State | None = None,
+        output_final_state: Literal[True],
+        cu_seqlens: Tensor | None = None,
+        **kwargs: Tensor,
+    ) -> tuple[Tensor, State]: ...
+
+    def __call__(
+        self,
+        /,
+        *args: Tensor,
+        check_inputs: bool = False,
+        initial_state: State | None = None,
+        output_final_state: bool = False,
+        cu_seqlens: Tensor | None = None,
+        **kwargs: Tensor,
+    ) -> Tensor | tuple[Tensor, State]:
         """The output of a call; raises `CallError` naming the input that is wrong, or what "triton" cannot do.
 
         `check_inputs` also holds the values against the declared ranges.
+
+        Sequences go on from `initial_state`, each from its own position, as if all their tokens had come in one call.
+        With `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of
+        the other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row,
+        sequence s from token cu_seqlens[s] up to cu_seqlens[s + 1]; a state has one row for each of them, and for
+        tokens beyond the last one the output is 0. Such calls run on PyTorch.
         """
+        if initial_state is not None or output_final_state or cu_seqlens is not None:
+            return self._with_sequences(
+                sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs)
+            )
         training = _differentiated((*args, *kwargs.values()))
         layout = training, len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
         route = None if check_inputs else self._routes.get(layout)
@@ -90,6 +140,52 @@ class Attention:
         given = dict(zip(self._names, args, strict=False)) | kwargs
         self._latest = route.choice
         return route.run({name: given[name] for name in self._names})
+
+    def _with_sequences(self, call: Sequences) -> Tensor | tuple[Tensor, State]:
+        if self.backend == "triton":
+            raise CallError("The backend 'triton' has no kernels yet for states and packed sequences; take 'torch'.")
+        sizes = call.bound.sizes
+        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, call.hand)
+        self._latest = signature
+        result = result_dtype(self.spec, call.bound)
+        o, final = apply_laid_out(self._module(signature), sizes.known, call.layout, call.tensors, result)
+        return (call.output(o), call.state(final)) if call.hand.final else call.output(o)
+
+    def init_state(
+        self,
+        batch: int,
+        *,
+        heads: int | None = None,
+        key: int | None = None,
+        value: int | None = None,
+        levels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> State:
+        """The state before the first token of `batch` sequences, for `step`.
+
+        `heads` are the value heads H, `key` and `value` the sizes K and V, `levels` the level weights L that the inputs
+        will have, which bounds how many tokens there can be. `dtype` is float32, bfloat16 or float64. Raises CallError
+        for a size that the spec's state needs and is not given, or is given and has no use.
+        """
+        sizes = {"heads": heads, "key": key, "value": value, "levels": levels}
+        return empty_state(self.spec, batch, sizes, device, dtype)
+
+    def step(self, state: State, /, *args: Tensor, slots: Tensor | None = None, **kwargs: Tensor) -> Tensor:
+        """The output for one more token of every sequence; `state` is one token further afterwards, in place.
+
+        Inputs are as in a call with T = 1, or all of those by token come without the time axis, and then so does the
+        output: [B, 1, H, V] or [B, H, V]. `slots` [B] are the sequences of a larger state that the batch goes on with,
+        each once; the others stay as they are. Nothing is differentiated. A step runs as PyTorch on every backend.
+
+        Raises CallError, before anything changes, for what does not fit: an input, the state of another spec, a batch
+        of another size, slots that are not there or named twice (seen on a CPU only), a position beyond the levels. On
+        a GPU positions are read back only where `state.furthest` has come to the last one that the levels allow.
+        """
+        token = bind_token(self.spec, self._memories, state, args, kwargs, slots)
+        sizes = token.bound.sizes
+        self._latest_step = Signature(ratios_of(dict(sizes.key_heads), sizes.H))
+        return run_token(self._step_module(self._latest_step), self.spec, state, token, slots)
 
     def reference(self, /, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
         """The output in float64 by an oracle, differentiable.
@@ -109,12 +205,14 @@ class Attention:
     def source(self, direction: Direction = "forward") -> str:
         """The generated program of the latest call (before any: of one whose key inputs have all heads)."""
         if direction not in get_args(Direction):
-            raise ValueError(f"Unknown direction '{direction}': choose 'forward' or 'backward'.")
+            raise ValueError(f"Unknown direction '{direction}': choose 'forward', 'backward' or 'step'.")
+        if direction == "step":
+            return _source(self._step_module(self._latest_step), direction)
         latest = self._latest
         if isinstance(latest, Configuration) and direction == "backward":
             latest = dataclasses.replace(latest, training=True)
         module: Any = self._program(latest).module if isinstance(latest, Configuration) else self._module(latest)
-        return function_source(Path(module.__file__).read_text(encoding="utf-8"), direction)
+        return _source(module, direction)
 
     def _route(self, bound: Bound, training: bool) -> _Route:
         """How calls with tensors like these run. Raises CallError where "triton" cannot do it."""
@@ -172,6 +270,16 @@ class Attention:
         loaded = cache.module(self.spec.name, signature.key(self.spec), lambda: signature.source(self.spec))
         self._modules[signature] = loaded
         return loaded
+
+    def _step_module(self, signature: Signature) -> Any:
+        if signature not in self._steps:
+            make = lambda: signature.step_source(self.spec)  # noqa: E731
+            self._steps[signature] = cache.module(self.spec.name, signature.step_key(self.spec), make)
+        return self._steps[signature]
+
+
+def _source(module: Any, function: str) -> str:
+    return function_source(Path(module.__file__).read_text(encoding="utf-8"), function)
 
 
 def _differentiated(given: Iterable[object]) -> bool:

@@ -43,17 +43,17 @@ STAGES: dict[str, Callable[[Spec, str, Example], str]] = {
     "mask": lambda spec, *_: _masks(spec, lambda mask: mask),
     "normal": lambda spec, *_: _masks(spec, lambda mask: to_mask(normalize(mask))),
     "chunk": lambda spec, direction, _: chunk_text(_program(spec, direction)),
-    "torch": lambda spec, direction, _: function_source(Signature().source(spec), direction),
-    "triton": lambda spec, direction, example: function_source(_kernels(spec, example).text, direction),
-    "ptx": lambda spec, direction, example: _kernels(spec, example).assembly(direction),
+    "torch": lambda spec, direction, _: function_source(_source(spec, direction), direction),
+    "triton": lambda spec, direction, example: function_source(_kernels(spec, direction, example).text, direction),
+    "ptx": lambda spec, direction, example: _kernels(spec, direction, example).assembly(direction),
 }
 
 
 def stages(spec: Spec, stage: str, direction: str = "forward", example: Example | None = None) -> str:
     """The text of a stage (a key of STAGES).
 
-    `direction`, "forward" or "backward", matters from the chunk IR on, `example` for kernels. Raises CallError where
-    there are no kernels for a spec.
+    `direction`, "forward", "backward" or "step", matters from the chunk IR on, `example` for kernels. Raises CallError
+    where there are no kernels for a spec.
     """
     try:
         return STAGES[stage](spec, direction, example or Example())
@@ -67,11 +67,19 @@ def _masks(spec: Spec, change: Callable[[Mask], Mask]) -> str:
 
 
 def _program(spec: Spec, direction: str) -> Program:
+    if direction == "step":
+        return Signature().step(spec)
     scheduled = Signature().schedule(spec)
     return scheduled.forward if direction == "forward" else scheduled.backward
 
 
-def _kernels(spec: Spec, example: Example) -> Kernels:
+def _source(spec: Spec, direction: str) -> str:
+    return Signature().step_source(spec) if direction == "step" else Signature().source(spec)
+
+
+def _kernels(spec: Spec, direction: str, example: Example) -> Kernels:
+    if direction == "step":
+        raise Unsupported("A step has no kernels; its program is PyTorch, stage 'torch'.")
     try:
         from maskdsl.runtime.triton.offline import Kernels, usual_shape
     except ModuleNotFoundError as error:

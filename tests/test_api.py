@@ -250,8 +250,11 @@ def test_source_is_a_program_with_the_names_of_the_spec() -> None:
     assert backward.startswith("def backward(sizes, ")
     assert "# -- semiseparable(g) * fenwick(lam)" in forward
     assert re.search(r"\blam\b", forward)
-    compile(forward + backward, "generated", "exec")
-    with pytest.raises(ValueError, match=r"Unknown direction 'sideways': choose 'forward' or 'backward'\."):
+    step = compiled.source("step")
+    assert step.startswith("def step(sizes, ")
+    assert "# -- semiseparable(g) * fenwick(lam)" in step
+    compile(forward + backward + step, "generated", "exec")
+    with pytest.raises(ValueError, match=r"Unknown direction 'sideways': choose 'forward', 'backward' or 'step'\."):
         compiled.source("sideways")  # type: ignore[arg-type]
 
 

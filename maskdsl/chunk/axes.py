@@ -42,6 +42,19 @@ def nodes(size: int, base: int) -> str:
     return f"E{size}b{base}"
 
 
+def slots(count: int) -> str:
+    """The axis of a ring of `count` tokens."""
+    return f"R{count}"
+
+
+def slot_count(length: int, sequences: int, size: int) -> int:
+    """How many slots are enough for any `sequences` of `length` tokens in all, in chunks of `size` positions.
+
+    A sequence of n >= 1 tokens lies in at most (n + 2 (size - 1)) // size chunks, wherever it begins.
+    """
+    return (length + min(length, sequences) * 2 * (size - 1)) // size
+
+
 def join(*operands: Axes) -> Axes:
     """The broadcast of several types of one rank; raises ValueError where two axes disagree."""
     result = []
@@ -54,12 +67,20 @@ def join(*operands: Axes) -> Axes:
 
 
 def extent(axis: str, sizes: Mapping[str, int]) -> int:
-    """The number of elements of an axis, given those of B, T, H, K, V and L."""
+    """The number of elements of an axis, given those of B, T, H, K, V and L; a program that is laid out has S too."""
     if axis == "1":
         return 1
     match axis[0]:
+        case "M":
+            return sizes["L"] - 1
+        case "R":
+            return int(axis[1:])
         case "H":
             return sizes["H"] // ratio(axis)
+        case "S":
+            return sizes.get("S", 1)
+        case "N" if "S" in sizes:
+            return slot_count(sizes["T"], sizes["S"], chunk_size(axis))
         case "N":
             return -(-sizes["T"] // chunk_size(axis))
         case "C":

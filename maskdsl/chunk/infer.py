@@ -31,6 +31,13 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.WalkAdjoint: range(5, 6),
     ops.Band: range(4, 6),
     ops.BandAdjoint: range(5, 7),
+    ops.Regroup: range(3, 5),
+    ops.Enter: range(3, 4),
+    ops.SelectSlots: range(2, 3),
+    ops.Relay: range(5, 9),
+    ops.RelayAdjoint: range(7, 11),
+    ops.Slide: range(6, 10),
+    ops.SlideAdjoint: range(9, 13),
 }
 """How many operands an operation takes, where that is not one."""
 
@@ -46,7 +53,7 @@ def infer(op: Operation, operands: tuple[Axes, ...]) -> tuple[Axes, ...]:
 def _infer(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:
     counts = _COUNTS.get(type(op), range(1, 2))
     _require(len(x) in counts, f"{' or '.join(map(str, counts))} operands" if len(counts) < 3 else "operands")
-    for rule in (_layout, _arithmetic, _pairs, _between_chunks):
+    for rule in (_layout, _arithmetic, _pairs, _between_chunks, _of_a_step, _sequences):
         types = rule(op, x)
         if types is not None:
             return types
@@ -202,9 +209,95 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
     return None
 
 
+def _of_a_step(op: Operation, x: Types) -> Types | None:
+    match op:
+        case ops.Split(dim):
+            _require(x[0][dim] == "L", "level weights")
+            return _replace(x[0], dim, "1"), _replace(x[0], dim, "M")
+        case ops.Regroup():
+            _require_positions(x[0])
+            _, new, rows, *logs = x
+            _require(rows[2] == "M" and _fills(new, rows, 2), "a new row beside those of a state")
+            for log in logs:
+                _require(log[:3] == rows[:3] and log[3:] in (("1", "1"), (rows[3], "1")), "the logs of its rows")
+            return x[2:]
+        case ops.Enter():
+            _require_positions(x[0])
+            _, ring, new = x
+            _require(ring[3].startswith("R") and _fills(new, ring, 3), "an entry of a ring")
+            return (ring,)
+        case ops.SelectSlots(slots):
+            _require_positions(x[0])
+            _require(x[1][-1] == "L", "level weights")
+            return (("B", *x[1][1:-1], ax.slots(slots)),)
+    return None
+
+
+def _sequences(op: Operation, x: Types) -> Types | None:
+    match op:
+        case ops.Lay(size):
+            batch, token, head, *rest = x[0]
+            _require((batch, token) == ("B", "T"), "batch rows with a token axis")
+            return ((batch, head, ax.chunks(size), ax.positions(size), *rest),)
+        case ops.Unlay(size):
+            batch, head, chunk, position, *rest = x[0]
+            _require((chunk, position) == (ax.chunks(size), ax.positions(size)), f"chunks of {size}")
+            return ((batch, "T", head, *rest),)
+        case ops.Relay():
+            lam, *_ = ops.optional(x[5:])
+            _require(x[4][2:] in _of_sequences(*(() if lam is None else ("M",)), "K", "V"), "an initial state")
+            shared, out = _handing(x, x[5:])
+            return (*out, (*shared, "S", *x[4][3:]))
+        case ops.Slide(width):
+            kept = ax.slots(width - 1)
+            _require(x[4][2:] in _of_sequences(kept, "K"), "keys of a window")
+            _require(x[5][2:] in _of_sequences(kept, "V"), "values of a window")
+            shared, out = _handing(x, x[6:])
+            return (*out, (*shared, "S", kept, "K"), (*shared, "S", kept, "V"))
+        case ops.RelayAdjoint(base, admissibility):
+            return _handing_adjoint(ops.Relay(base, admissibility), x)
+        case ops.SlideAdjoint(width, base, admissibility):
+            return _handing_adjoint(ops.Slide(width, base, admissibility), x)
+    return None
+
+
+def _of_sequences(*axes: str) -> Types:
+    """What a state of every sequence may have after its batch and head axes: all may share one."""
+    return ("S", *axes), ("1", *axes)
+
+
+def _handing(x: Types, rest: Types) -> tuple[Axes, Types]:
+    """The batch and head axes of what an operation of `HANDING` makes, and its output."""
+    query, operator, key, value = x[:4]
+    lam, a, b = ops.optional(rest)
+    _require(operator[3:] in (("1", "1"), ("K", "1")), "a number or a diagonal as operator")
+    _require(query[-1] == key[-1] == "K" and key[3] == value[3], "queries and keys of the same channels, a value a key")
+    _require(lam is None or lam[-1] == "L", "level weights")
+    if a is not None and b is not None:
+        _require(a[3:] == b[3:] and a[-1] == "K", "two factors of the states' channels")
+    chunk = ax.join(*(t[2:3] for t in (*x[:4], *rest)))
+    batch = ax.join(*(t[:2] for t in x))
+    return batch, ((*batch, *chunk, query[3], value[-1]),)
+
+
+def _handing_adjoint(op: Operation, x: Types) -> Types:
+    count = ops.HANDING[type(op)][1]
+    _require(x[:count] == _infer(op, x[count:]), "gradients of the results' types")
+    return x[count:]
+
+
 def _require(condition: bool, what: str) -> None:
     if not condition:
         raise ValueError(f"it takes {what}")
+
+
+def _fills(entry: Axes, whole: Axes, dim: int) -> bool:
+    """Whether an entry, of one element along `dim`, broadcasts to the other axes of what it goes into."""
+    return entry[dim] == "1" and ax.join(entry, whole) == whole
+
+
+def _require_positions(axes: Axes) -> None:
+    _require(axes == ("B",), "a position a sequence")
 
 
 def _require_operator(operator: Axes, state: Axes) -> None:

@@ -5,6 +5,7 @@ Slow on purpose. Adjoint operations are taken from torch's autograd over the ope
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import sympy
@@ -12,18 +13,24 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk import axes as ax
-from maskdsl.chunk import ops
+from maskdsl.chunk import interpret_slots, ops
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Program
-from maskdsl.mask.levels import Admissibility, level
+from maskdsl.chunk.sequences import Sequences
+from maskdsl.mask.levels import Admissibility, carry, level
 from maskdsl.scalar.evaluate import evaluate
 
 
-def interpret(program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """The outputs of a program by name, from its loads by name; `sizes` are those of B, T, H, K, V and L."""
+def interpret(
+    program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str, int], sequences: Sequences | None = None
+) -> dict[str, Tensor]:
+    """The outputs of a program by name, from its loads by name; `sizes` are those of B, T, H, K, V and L.
+
+    A program that is laid out needs the size of S too, and where the sequences lie.
+    """
     values: dict[str, Tensor] = {}
     types = program.types
-    run = Interpreter(sizes)
+    run = Interpreter(sizes, sequences)
     for instruction in program.instructions:
         if isinstance(instruction.op, ops.Load):
             results: Sequence[Tensor] = (inputs[instruction.op.name],)
@@ -43,8 +50,9 @@ def interpret(program: Program, inputs: Mapping[str, Tensor], sizes: Mapping[str
 class Interpreter:
     """One operation at a time."""
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], sequences: Sequences | None = None) -> None:
         self.sizes = sizes
+        self.sequences = sequences or Sequences((), ())
 
     def step(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         """The results of an operation."""
@@ -67,6 +75,18 @@ class Interpreter:
                 return _tree(base, x[0], x[1], ops.matrices(types))
             case ops.SolvedScan(reverse):
                 return _solved_scan(reverse, *x)
+            case ops.Split(dim):
+                return x[0].narrow(dim, 0, 1), x[0].narrow(dim, 1, self.sizes["L"] - 1)
+            case ops.Regroup(base, admissibility):
+                return _regroup(x[0], x[1], x[2], x[3:], base, admissibility)
+            case ops.Relay():
+                return interpret_slots.relay(op, x, self.sequences)
+            case ops.Slide():
+                return interpret_slots.slide(op, x, self.sequences)
+            case ops.RelayAdjoint(base, admissibility):
+                return self._handing_adjoint(ops.Relay(base, admissibility), x, types)
+            case ops.SlideAdjoint(width, base, admissibility):
+                return self._handing_adjoint(ops.Slide(width, base, admissibility), x, types)
         return (self._value(op, x, types),)
 
     def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
@@ -88,6 +108,10 @@ class Interpreter:
                 return _chunk(x[0], size)
             case ops.Unchunk():
                 return x[0].flatten(2, 3)[:, :, : self.sizes["T"]].transpose(1, 2)
+            case ops.Lay(size):
+                return interpret_slots.lay(x[0], self.sequences, size, ax.extent(ax.chunks(size), self.sizes))
+            case ops.Unlay():
+                return interpret_slots.unlay(x[0], self.sequences, self.sizes["T"])
             case ops.Cast():
                 return x[0]
             case ops.Shift(by):
@@ -139,6 +163,10 @@ class Interpreter:
             case ops.Band(lags, width, base, admissibility):
                 queries, operators, *rest = x
                 return _band([queries, _factors(operators, types), *rest], lags, width, base, admissibility)
+            case ops.Enter():
+                return _enter(x[0], x[1], x[2])
+            case ops.SelectSlots(slots, base, admissibility):
+                return _select_slots(x[0], x[1], slots, base, admissibility)
         raise TypeError(f"{op} has no meaning")
 
     def _dimensions(self, expr: sympy.Expr) -> dict[sympy.Symbol, int]:
@@ -146,6 +174,10 @@ class Interpreter:
 
     def _adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         return _vjp(lambda *leaves: self._value(op, list(leaves), types[1:]), x[1:], [x[0]])
+
+    def _handing_adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
+        results = ops.HANDING[type(op)][1]
+        return _vjp(lambda *leaves: tuple(self.step(op, list(leaves), types[results:])), x[results:], x[:results])
 
     def _tree_adjoint(self, base: int, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         # the leaves of a tree are its first nodes
@@ -330,3 +362,40 @@ def _band(x: list[Tensor], lags: int, width: int | None, base: int, admissibilit
             r = _pull(r, factors[:, :, n - lag])
         outputs.append(o)
     return torch.stack(outputs, 2)
+
+
+def _regroup(
+    positions: Tensor, new: Tensor, rows: Tensor, logs: list[Tensor], base: int, admissibility: Admissibility
+) -> list[Tensor]:
+    """Sequence by sequence and row by row."""
+    states, state_logs = torch.zeros_like(rows), [torch.zeros_like(x) for x in logs]
+    new = new.expand(*rows.shape[:2], 1, *rows.shape[3:])
+    for b, pos in enumerate(positions.tolist()):
+        row = [new[b, :, 0], *rows[b].unbind(1)]
+        log = [[x.new_zeros(()), *x[b].unbind(1)] for x in logs]
+        goes_to = [carry(pos + 1, pos, j, base, admissibility) for j in range(len(row))]
+        for found in range(1, len(row)):
+            meeting = [j for j, goes in enumerate(goes_to) if goes == found]
+            for x, result in zip(log, state_logs, strict=True):
+                if meeting:
+                    result[b, :, found - 1] = functools.reduce(torch.maximum, [x[j] for j in meeting])
+            for j in meeting:
+                factor = 1 if not log else (log[0][j] - state_logs[0][b, :, found - 1]).exp()
+                states[b, :, found - 1] += factor * row[j]
+    return [states, *state_logs]
+
+
+def _enter(positions: Tensor, ring: Tensor, new: Tensor) -> Tensor:
+    result, entries = ring.clone(), new.expand(ring[:, :, :, :1].shape)
+    for b, pos in enumerate(positions.tolist()):
+        result[b, :, :, pos % ring.shape[3]] = entries[b, :, :, 0]
+    return result
+
+
+def _select_slots(positions: Tensor, lam: Tensor, slots: int, base: int, admissibility: Admissibility) -> Tensor:
+    weights = lam.expand(len(positions), *lam.shape[1:])
+    sequences = []
+    for b, pos in enumerate(positions.tolist()):
+        held = dict.fromkeys(range(slots), pos) | {s % slots: s for s in range(max(0, pos - slots), pos)}
+        sequences.append(torch.stack([weights[b, ..., level(pos, held[i], base, admissibility)] for i in held], -1))
+    return torch.stack(sequences)

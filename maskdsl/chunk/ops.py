@@ -6,6 +6,9 @@ A value is a tensor whose type is a tuple of axis names:
     H/r              key-side heads, each shared by r consecutive heads
     N64 C64 C64*2    chunks of 64 positions; positions of a chunk; the same with 2 rows a position
     E64b2            nodes of a tree of base 2 over chunks of 64
+    M                rows of a state under a hierarchy, one for each level but the first: L - 1
+    R19              slots of a ring that holds the last 19 tokens; in laid-out programs these tokens, oldest first
+    S                sequences of a batch row, in laid-out programs
     1                an axis of one element, which broadcasts
 
 A value is at token level, [B, T, h] or [B, T, h, X], or at chunk level, [B, h, N, C] or [B, h, N, rows, columns].
@@ -16,12 +19,21 @@ p of them, and the point `offset` of position c is p = c * steps + offset. The o
 A matrix is held as it is, a number or a diagonal as its log: a state goes from S to exp(A) * S + H, and blocks
 compose by adding logs. The operations between chunks take A and EA so, and give gradients with respect to what they
 take; their formulas below are written for matrices.
+
+A step has one token, the axis T being 1. What it reads and writes of a state is [B, h, M, K, V], or [B, h, 1, R, X] for
+a ring; `pos` [B] is how many tokens each sequence has seen, hence the token's position.
+
+In a program that is *laid out*, a batch row holds S sequences one after another, each from a position of its own on,
+and N counts slots: slot n holds those tokens of one sequence that lie in one of its chunks, with zeros where it has
+none. Chunks begin at multiples of their size from position 0 of a sequence, whatever position it is resumed from; an
+empty sequence has no slots, and slots that are left over are zero. `maskdsl.chunk.sequences` says which is which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sympy
 
@@ -29,6 +41,7 @@ from maskdsl.mask.levels import Admissibility
 from maskdsl.scalar.symbols import symbol
 
 Axes = tuple[str, ...]
+_Operand = TypeVar("_Operand")
 
 
 def argument(index: int) -> sympy.Symbol:
@@ -373,3 +386,122 @@ class BandAdjoint(Operation):
     width: int | None
     base: int
     admissibility: Admissibility
+
+
+# -- the state of a step
+
+
+@dataclass(frozen=True)
+class Split(Operation):
+    """lam -> the weight of level 0 and the weights of all others, along the axis L in place `dim`."""
+
+    dim: int
+
+
+@dataclass(frozen=True)
+class Regroup(Operation):
+    """(pos, X, S[, logs]) -> S'[, logs']: the rows of a state as the next token sees them.
+
+    Row S[j-1] stands for level j as seen from pos, and is zero where no position is; X [.., 1, K, V] stands for level
+    0. S'[l-1] is the sum of those with carry(pos + 1, pos, j) = l; what has no row any more is dropped. With logs,
+    exp(logs) * S is meant, the log of X is 0, and logs'[l-1] is the largest of those that meet (0 where none do), so
+    that no exponent is positive.
+    """
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class Enter(Operation):
+    """(pos, ring, x) -> the ring [.., R, X] with x [.., 1, X] in slot pos mod R, the other slots as they are."""
+
+
+@dataclass(frozen=True)
+class SelectSlots(Operation):
+    """(pos, lam) -> W[i] = lam[level(pos, s)] for the latest token s < pos with s mod slots = i, lam[0] where none is.
+
+    The axis L becomes that of the ring's slots.
+    """
+
+    slots: int
+    base: int
+    admissibility: Admissibility
+
+
+# -- sequences with states
+
+
+@dataclass(frozen=True)
+class Lay(Operation):
+    """Token level to chunk level in a program that is laid out: tokens to their places in slots, zeros elsewhere."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Unlay(Operation):
+    """Chunk level to token level in a program that is laid out; tokens of no sequence are zero."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Relay(Operation):
+    """(R, A, P, v, I[, lam][, a, b]) -> o, F: every slot reads a state and hands it on to the next of its sequence.
+
+    S[n] is I of the sequence in its first slot, else what the slot before handed on: A[n] S[n] + a[n]' (b[n] S[n]) +
+    P[n]' v[n]. o[n] = R[n] S[n], and F is what the last slot handed on, I where there is none. A is a number or a
+    diagonal, as its log; R, P and v are as in `Band`, a and b as in `Scan`; I and F are [B, h, S, K, V].
+
+    With level weights, I and F are [B, h, S, M, K, V], a state for each level from 1 on as seen from the first token
+    of a slot, at position p: o[n] = sum over j of lam[t, carry(t, p, j)] R[n] S_j[n]. A slot whose last token is at
+    e - 1 hands on as S_l the sum of what it had at the j with carry(e, p, j) = l and of its keys s with level(e, s)
+    = l; what comes to a level beyond the last is dropped.
+    """
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class RelayAdjoint(Operation):
+    """(do, dF, R, A, P, v, I[, lam][, a, b]) -> dR, dA, dP, dv, dI[, dlam][, da, db]."""
+
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class Slide(Operation):
+    """(R, A, P, v, keys, values[, lam][, a, b]) -> o, keys, values: a window, from slot to slot of a sequence.
+
+    The memory of a slot are the width - 1 tokens before its first one, the oldest first: keys [B, h, S, R, K], each
+    moved on by the steps since, and values [B, h, S, R, V], zero where there was no token. o[n] = ((R[n] keys') * X)
+    values, where X[c, s] is 1 where t - s < width, times lam[t, level(t, s)]. A, a and b move keys on as they do states
+    in `Relay`. The results are the memories after the last slots, those given where there is none.
+    """
+
+    width: int
+    base: int
+    admissibility: Admissibility
+
+
+@dataclass(frozen=True)
+class SlideAdjoint(Operation):
+    """(do, dkeys, dvalues, R, A, P, v, keys, values[, lam][, a, b]) -> the gradients of R and all that follows it."""
+
+    width: int
+    base: int
+    admissibility: Admissibility
+
+
+HANDING: dict[type[Operation], tuple[int, int]] = {Relay: (5, 2), Slide: (6, 3)}
+"""Operations that hand memories on from slot to slot: how many operands they have at the least, and their results."""
+
+
+def optional(operands: Sequence[_Operand]) -> tuple[_Operand | None, _Operand | None, _Operand | None]:
+    """lam, a and b of the operands beyond those that an operation of `HANDING` always has; None for what is absent."""
+    lam = operands[0] if len(operands) % 2 else None
+    a, b = operands[-2:] if len(operands) > 1 else (None, None)
+    return lam, a, b

@@ -11,13 +11,13 @@ from maskdsl.cli.specs import chosen, spec_argument
 STAGES = ("syntax", "mask", "normal", "chunk", "torch", "triton", "ptx")
 MODES = ("bf16", "fp16", "fp32")
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
-DIRECTIONS = ("forward", "backward")
+DIRECTIONS = ("forward", "backward", "step")
 
 
 @click.command()
 @spec_argument
 @click.option("--stage", type=click.Choice(STAGES), default="torch", show_default=True, help="How far to compile.")
-@click.option("--direction", type=click.Choice(DIRECTIONS), default="forward", show_default=True, help="Which pass.")
+@click.option("--direction", type=click.Choice(DIRECTIONS), default="forward", show_default=True, help="Which program.")
 @click.option("--key", type=click.IntRange(1), default=64, show_default=True, help="K, the size of a key.")
 @click.option("--value", type=click.IntRange(1), default=64, show_default=True, help="V, the size of a value.")
 @click.option("--heads", type=click.IntRange(1), default=4, show_default=True, help="H.")
@@ -34,6 +34,7 @@ def emit(spec: str, name: str | None, stage: str, direction: str, **example: Any
     Examples:
       maskdsl emit gated_deltanet
       maskdsl emit gated_deltanet --direction backward
+      maskdsl emit gated_deltanet --direction step
       maskdsl emit log_linear_mamba2 --stage normal
       maskdsl emit my_attention.mask --stage chunk --direction backward
       maskdsl emit log_linear_mamba2 --stage triton --heads 48 --key-heads 1 --key 128

@@ -52,6 +52,10 @@ class Adjoints:
                 return [build(ops.Unchunk(size), dy, name=f"d_{x[0]}")]
             case ops.Unchunk(size):
                 return [build(ops.Chunk(size), dy, name=f"d_{x[0]}")]
+            case ops.Lay(size):
+                return [build(ops.Unlay(size), dy, name=f"d_{x[0]}")]
+            case ops.Unlay(size):
+                return [build(ops.Lay(size), dy, name=f"d_{x[0]}")]
             case ops.Cast(wide):
                 return [build(ops.Cast(not wide), dy, name=f"d_{x[0]}")]
             case ops.Shift(by):
@@ -84,6 +88,10 @@ class Adjoints:
                 return build.apply(ops.WalkAdjoint(base, admissibility), dy, *x, name="d_walked")
             case ops.Band(lags, width, base, admissibility):
                 return build.apply(ops.BandAdjoint(lags, width, base, admissibility), dy, *x, name="d_banded")
+            case ops.Relay(base, admissibility):
+                return build.apply(ops.RelayAdjoint(base, admissibility), *grads, *x, name="d_relayed")
+            case ops.Slide(width, base, admissibility):
+                return build.apply(ops.SlideAdjoint(width, base, admissibility), *grads, *x, name="d_recent")
         raise TypeError(f"{instruction.op} has no adjoint")
 
     def _map(self, expr: sympy.Expr, instruction: Instruction, dy: str, index: int) -> str | None:

@@ -23,7 +23,7 @@ def differentiate(program: Program) -> Program:
     build.origin = "gradients"
     for name, value in program.outputs:
         load = ops.Load(gradient_name(program, name), build.types[value])
-        pending[value].append(build(load, name=load.name))
+        pending[value].append(build(load, name=load.name.replace(".", "_")))
     gradients = []
     for instruction in reversed(program.instructions):
         build.origin = f"gradient of {instruction.origin}"

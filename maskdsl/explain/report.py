@@ -1,10 +1,11 @@
-"""All that `explain` says about a spec: its recurrence, its normal form, what it costs, and its kernels."""
+"""All that `explain` says about a spec: recurrence, normal form, state, what it costs, and its kernels."""
 
 from __future__ import annotations
 
 from rich.table import Table
 
 from maskdsl.explain import costs
+from maskdsl.explain.memory import memory
 from maskdsl.explain.numbers import bytes_of, printed, si
 from maskdsl.explain.recurrence import normal_form, recurrence
 from maskdsl.explain.schedule import schedule
@@ -22,7 +23,7 @@ def normal_forms(spec: Spec) -> dict[str, NormalForm]:
 
 
 def explain(spec: Spec, sizes: costs.Sizes | None = None) -> str:
-    """The recurrence, the normal form, costs against softmax attention, and the GPU's kernels, as plain text."""
+    """The recurrence, normal form, state, costs against softmax attention, and the GPU's kernels, as plain text."""
     sizes = sizes or costs.Sizes()
     forms = normal_forms(spec)
     layer = f"H = {sizes.heads}, K = {sizes.key}, V = {sizes.value}"
@@ -31,6 +32,7 @@ def explain(spec: Spec, sizes: costs.Sizes | None = None) -> str:
         *([spec.doc.strip()] if spec.doc.strip() else []),
         _titled("Recurrence", recurrence(spec, forms)),
         _titled("Normal form", normal_form(spec, forms)),
+        _titled(f"State of one sequence in float32, {layer}", memory(spec, sizes)),
         _titled(f"Costs of one sequence, {layer}", _tables(spec, forms, sizes)),
         _titled("Schedule on a GPU", schedule(spec, sizes)),
     ]

@@ -10,40 +10,36 @@ from maskdsl.chunk import ops
 from maskdsl.lowering.chunking import chunk_size
 from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
 from maskdsl.lowering.expressions import Expressions
+from maskdsl.lowering.hand import Hand, handed
+from maskdsl.lowering.memory import Memory, memories_of
 from maskdsl.lowering.path import Block, Reflection, block, decays, solved, steps
 from maskdsl.lowering.timeline import Timeline, Vector, timeline
 from maskdsl.mask.nodes import Kind, Scalar
-from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term
+from maskdsl.mask.normal import Decay, Hierarchy, RankOne, Term, without_flat_hierarchy
 from maskdsl.mask.normalize import normalize
 from maskdsl.mask.scalars import ONE, multiply
 from maskdsl.mask.text import term_text
 from maskdsl.spec import Attend
 
-_SMALLEST_LOG = -1e4
+SMALLEST_LOG = -1e4
 """exp of anything below is 0 in float64; the bound keeps -inf (a gate that forgets everything) out of 0 * inf."""
 
 
 def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: str, chunk: int | None) -> str:
     """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
     total = sympy.S.Zero
-    terms = [_without_flat_hierarchy(term) for term in normalize(node.mask).terms]
-    if node.scale.kind is Kind.CONST and all(_is_solved(term) for term, _ in terms):
+    memories = memories_of(name, node)
+    if node.scale.kind is Kind.CONST and emit.hand is None and all(_is_solved(memory.term) for memory in memories):
         # queries are scaled on the way anyway, and gradients of the output stay as they came
         node = dataclasses.replace(node, q=multiply(node.scale, node.q), scale=ONE)
-    for term, weight in terms:
+    for term, memory in zip(normalize(node.mask).terms, memories, strict=True):
         emit.builder.origin = term_text(term)
-        part = TermLowering(emit, expressions, term, chunk_size(term, chunk)).output(node)
-        total += emit.ref(part) * _row_factor(emit, expressions, weight)
+        term, weight = without_flat_hierarchy(term)
+        part = TermLowering(emit, expressions, memory, chunk_size(term, chunk)).output(node)
+        total += emit.ref(part) * row_factor(emit, expressions, weight)
     emit.builder.origin = "attend"
-    scaled = emit.map(total * _row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
+    scaled = emit.map(total * row_factor(emit, expressions, node.scale), TOKEN_HEADS, name)
     return expressions.over("V", scaled)
-
-
-def _without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
-    """A hierarchy that weighs all levels alike scales rows: the term without it, and the factor of its rows."""
-    if term.hierarchy is None or term.hierarchy.lam.kind is Kind.LEVEL:
-        return term, ONE
-    return dataclasses.replace(term, hierarchy=None), term.hierarchy.lam
 
 
 def _is_solved(term: Term) -> bool:
@@ -51,7 +47,7 @@ def _is_solved(term: Term) -> bool:
     return any(isinstance(step, RankOne) for step in term.path) and term.hierarchy is None and term.window is None
 
 
-def _row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
+def row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> sympy.Expr:
     """A factor a token and head beside [B, T, H, V]."""
     if factor.kind is Kind.CONST:
         return expressions.constant(factor.expr)
@@ -62,14 +58,16 @@ def _row_factor(emit: Emitter, expressions: Expressions, factor: Scalar) -> symp
 class TermLowering:
     """One term over chunks of one size."""
 
-    def __init__(self, emit: Emitter, expressions: Expressions, term: Term, size: int) -> None:
-        self.emit, self.expressions, self.term, self.size = emit, expressions, term, size
-        self.reflecting = any(isinstance(step, RankOne) for step in term.path)
+    def __init__(self, emit: Emitter, expressions: Expressions, memory: Memory, size: int) -> None:
+        self.emit, self.expressions, self.memory, self.size = emit, expressions, memory, size
+        self.term = memory.term
+        self.reflecting = any(isinstance(step, RankOne) for step in self.term.path)
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
-        total = self._solved(node) if _is_solved(self.term) else self._blocks(node)
-        return self.emit(ops.Unchunk(self.size), total, name="o_term")
+        scanned = _is_solved(self.term) and self.emit.hand is None
+        total = self._solved(node) if scanned else self._blocks(node)
+        return self.emit.unchunk(total, self.size, "o_term")
 
     def _values(self, node: Attend) -> str:
         return self.emit.chunk(self.emit.every_token(self.expressions.value(node.v, "v")), self.size)
@@ -81,7 +79,7 @@ class TermLowering:
             part = part.changed(self._narrow)
         v = self._values(node)
         near = self.emit.dot(self._masked(part.scores), v, "inside")
-        far = self._far(part, v)
+        far = self._far(part, v) if self.emit.hand is None else self._handed(part, v, self.emit.hand)
         return near if far is None else self.emit.add(near, far, "o_chunks")
 
     def _solved(self, node: Attend) -> str:
@@ -121,7 +119,7 @@ class TermLowering:
 
     def _gate(self, g: Scalar, wide: bool) -> str:
         value = self.expressions.value(g, "g")
-        bounded = self.emit.map(sympy.Max(self.emit.ref(value), _SMALLEST_LOG), TOKEN_HEADS, value)
+        bounded = self.emit.map(sympy.Max(self.emit.ref(value), SMALLEST_LOG), TOKEN_HEADS, value)
         return self._precise(self.emit.chunk(self.emit.every_token(bounded), self.size), wide)
 
     def _vector(self, vector: Scalar, name: str, wide: bool) -> Vector:
@@ -173,6 +171,30 @@ class TermLowering:
         walk = ops.Walk(hierarchy.base, hierarchy.admissibility)
         far = self.emit(walk, pulled, operators, blocks, weights, name="walked")
         return far if near is None else self.emit.add(near, far, "beyond")
+
+    def _handed(self, part: Block, v: str, hand: Hand) -> str | None:
+        """What a slot reads of its sequence's memory, which it hands on to the next."""
+        buffers, hierarchy, window = handed(self.memory), self.term.hierarchy, self.term.window
+        if not buffers:
+            return None
+        before = [self._entering(name, axes) if hand.initial else self._nothing(axes) for name, axes in buffers.items()]
+        weights = [] if hierarchy is None else [self._weights(hierarchy)]
+        base, admissibility = (hierarchy.base, hierarchy.admissibility) if hierarchy else (2, "weak")
+        op = ops.Relay(base, admissibility) if window is None else ops.Slide(window, base, admissibility)
+        operands = part.pulled, part.decay, part.pushed, v, *before, *weights, *part.rank_one
+        out, *after = self.emit.builder.apply(op, *self.emit.match(CHUNK_HEADS, *operands), name="handed")
+        if hand.final:
+            for (name, axes), value in zip(buffers.items(), after, strict=True):
+                whole = self.emit.type(value) == axes
+                self.emit.final[name] = value if whole else self.emit(ops.Expand(axes), value, name="handed_whole")
+        return out
+
+    def _entering(self, name: str, axes: ops.Axes) -> str:
+        return self.emit(ops.Load(name, axes), name=name.replace(".", "_"))
+
+    def _nothing(self, axes: ops.Axes) -> str:
+        """A memory of no token."""
+        return self.emit(ops.Constant(sympy.S.Zero, ("1", "1", "1", *axes[3:])), name="nothing")
 
     def _band(self, part: Block, v: str, lags: int) -> str:
         hierarchy = self.term.hierarchy

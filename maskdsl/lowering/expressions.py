@@ -19,19 +19,22 @@ X0, X1 = ops.argument(0), ops.argument(1)
 
 
 class Expressions:
-    """The values that symbols stand for, [B, T, h] or [B, T, h, X], and expressions over them."""
+    """The values that symbols stand for, [B, T, h] or [B, T, h, X], and expressions over them.
 
-    def __init__(self, emit: Emitter) -> None:
-        self.emit = emit
+    `token` is the token axis of inputs: "1" in a program for one token.
+    """
+
+    def __init__(self, emit: Emitter, token: str = "T") -> None:
+        self.emit, self.token = emit, token
         self.values: dict[str, str] = {}
         self.features: dict[str, str | None] = {}
         self.key_heads: sympy.Expr = dimension("H")
 
     def load(self, declared: Input, ratios: Mapping[str, int]) -> None:
         """Make an input available; its heads are those of the call (`ratios`: heads a key-side head)."""
-        axes = declared.kind.value
+        axes = tuple(self.token if axis == "T" else axis for axis in declared.kind.value)
         if declared.kind is Kind.KEY:
-            axes = ("B", "T", ax.heads(ratios[declared.name]), "K")
+            axes = ("B", self.token, ax.heads(ratios[declared.name]), "K")
             self.key_heads = dimension("H") / ratios[declared.name]
         value = self.emit(ops.Load(declared.name, axes), name=declared.name)
         if axes[0] == "H":

@@ -9,19 +9,24 @@ from maskdsl.chunk.program import Builder, Program, verify
 from maskdsl.lowering.attend import lower_attend
 from maskdsl.lowering.emit import Emitter
 from maskdsl.lowering.expressions import Expressions
+from maskdsl.lowering.hand import Hand
 from maskdsl.mask.nodes import Kind
 from maskdsl.spec import Attend, L2Norm, Spec
 
 
-def lower(spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None = None) -> Program:
+def lower(
+    spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None = None, hand: Hand | None = None
+) -> Program:
     """The forward program: inputs by name to the output `o` [B, T, H, V].
+
+    With `hand` it is laid out: it reads and puts out the buffers of `maskdsl.lowering.hand`, by their names.
 
     `ratios` gives, for each key input, how many heads share one of its heads (1 where absent); `chunk` overrides the
     chunk size. Raises ValueError for a chunk size that a hierarchy of the spec does not allow, and for an output
     without inputs.
     """
     builder = Builder(spec.name)
-    emit = Emitter(builder)
+    emit = Emitter(builder, hand)
     expressions = Expressions(emit)
     every = {i.name: 1 for i in spec.inputs if i.kind is Kind.KEY} | dict(ratios or {})
     builder.origin = "inputs"
@@ -40,7 +45,7 @@ def lower(spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None
     whole = ("B", "T", "H", "V")
     if builder.types[output] != whole:
         output = emit(ops.Expand(whole), output, name="o_whole")
-    needed = builder.program([("o", output)])
+    needed = builder.program([("o", output), *emit.final.items()])
     if not needed.loads:
         raise ValueError(f"The output of '{spec.name}' depends on none of its inputs.")
     # every input is loaded, in declared order: one that simplification took out has a gradient too, of zeros

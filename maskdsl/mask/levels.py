@@ -6,6 +6,7 @@ the nearest blocks of every level apart, as H-matrices do.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Literal
 
 Admissibility = Literal["weak", "strong"]
@@ -36,3 +37,16 @@ def _strong(t: int, s: int) -> int:
 def levels(length: int, base: int = 2, admissibility: Admissibility = "weak") -> int:
     """How many level weights a sequence of `length` positions needs."""
     return 1 + level(length - 1, 0, base, admissibility)
+
+
+def carry(t: int, pos: int, j: int, base: int = 2, admissibility: Admissibility = "weak") -> int:
+    """The level, seen from t >= pos, of the positions at level j as seen from pos.
+
+    They stay together ever after: levels of a later position are coarser. A level that no position has moves as its
+    neighbours do (weak) or stays (strong); nothing stands there.
+    """
+    if admissibility == "weak":
+        return max(j, level(t, pos, base))
+    # levels fall towards the present: the first position that is no farther than level j
+    s = bisect_left(range(pos + 1), -j, key=lambda s: -_strong(pos, s))
+    return _strong(t, s) if s <= pos and _strong(pos, s) == j else j

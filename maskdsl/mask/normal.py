@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from maskdsl.mask.levels import Admissibility
-from maskdsl.mask.nodes import Scalar
+from maskdsl.mask.nodes import Kind, Scalar
+from maskdsl.mask.scalars import ONE
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,10 @@ class NormalForm:
     """A sum of terms, never empty."""
 
     terms: tuple[Term, ...]
+
+
+def without_flat_hierarchy(term: Term) -> tuple[Term, Scalar]:
+    """A hierarchy that weighs all levels alike scales rows: the term without it, and the factor of its rows."""
+    if term.hierarchy is None or term.hierarchy.lam.kind is Kind.LEVEL:
+        return term, ONE
+    return dataclasses.replace(term, hierarchy=None), term.hierarchy.lam

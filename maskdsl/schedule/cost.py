@@ -57,9 +57,22 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
             return 3 * lags * _pair_flops(x[1:], sizes)
         case ops.Resume():
             return 2 * made * ax.extent("K", sizes) + _pair_flops(x, sizes) // 2
+        case ops.Relay():
+            return _handing_flops(x[0], x[4], sizes)
+        case ops.RelayAdjoint():
+            return 3 * _handing_flops(x[2], x[6], sizes)
+        case ops.Slide(width):
+            return 2 * width * (elements(x[0], sizes) + elements(x[3], sizes))
+        case ops.SlideAdjoint(width):
+            return 6 * width * (elements(x[3], sizes) + elements(x[6], sizes))
         case ops.Load() | ops.Cast() | ops.Align() | ops.Expand() | ops.Transpose() | ops.Constant() | ops.Identity():
             return 0
     return sum(elements(axes, sizes) for axes in x)
+
+
+def _handing_flops(queries: Axes, state: Axes, sizes: Mapping[str, int]) -> int:
+    """What all slots read of a state and write to it."""
+    return 4 * elements(queries, sizes) * math.prod(ax.extent(axis, sizes) for axis in state[3:] if axis != "K")
 
 
 def _operator_width(operator: Axes, sizes: Mapping[str, int]) -> int:

@@ -21,13 +21,18 @@ or a GPU, do in the time in which they write and read four bytes."""
 class Schedule:
     """Two programs; `stored` names the values that the forward program puts out and the backward one loads.
 
-    `gradient` is the name under which the backward program loads the gradient of the output.
+    `gradients` are the names under which the backward program loads the gradients of the outputs.
     """
 
     forward: Program
     backward: Program
     stored: tuple[str, ...]
-    gradient: str
+    gradients: tuple[str, ...]
+
+    @property
+    def gradient(self) -> str:
+        """The name of the gradient of the first output, `o`."""
+        return self.gradients[0]
 
 
 def schedule(forward: Program, joint: Program, sizes: Mapping[str, int] = TYPICAL) -> Schedule:
@@ -48,7 +53,7 @@ def schedule(forward: Program, joint: Program, sizes: Mapping[str, int] = TYPICA
         Builder(forward.name, forward.instructions).program([*forward.outputs, *((name, name) for name in order)]),
         reading(joint, forward, stored).program(backward_outputs),
         tuple(order),
-        gradient_name(forward, forward.outputs[0][0]),
+        tuple(gradient_name(forward, name) for name, _ in forward.outputs),
     )
 
 

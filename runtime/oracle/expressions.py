@@ -55,14 +55,18 @@ def arguments(call: Call, names: tuple[str, ...]) -> dict[str, Expression]:
     return dict(zip(names, call.arguments, strict=False)) | {word.name: word.value for word in call.keywords}
 
 
+def children(node: Node) -> Iterator[Node]:
+    """The nodes of the syntax tree right below a node."""
+    for each in fields(node):
+        below = getattr(node, each.name)
+        yield from (child for child in (below if isinstance(below, tuple) else (below,)) if isinstance(child, Node))
+
+
 def walk(node: Node) -> Iterator[Node]:
     """A node of the syntax tree and everything below it."""
     yield node
-    for each in fields(node):
-        below = getattr(node, each.name)
-        for child in below if isinstance(below, tuple) else (below,):
-            if isinstance(child, Node):
-                yield from walk(child)
+    for child in children(node):
+        yield from walk(child)
 
 
 class Evaluator:

@@ -1,23 +1,28 @@
-"""The recurrent oracle: one state for each run of key positions that share a level, moved on token by token."""
+"""The recurrent oracle: what each term of a mask keeps, moved on token by token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import groupby
+from itertools import count
 from typing import Self, cast
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from maskdsl.language.syntax import Binary, Call, Expression, Name
+from maskdsl.language.syntax import Assignment, Binary, Call, Declaration, Expression, Name, Node
 from maskdsl.mask.levels import Admissibility, level
-from maskdsl.runtime.oracle.expressions import ATTEND, Evaluator, Value, arguments
+from maskdsl.runtime.oracle.expressions import ATTEND, Evaluator, Value, arguments, children
+from maskdsl.runtime.oracle.memories import Buffers, Level, Memory, Ring, Runs
 from maskdsl.spec import Spec
 
 SEGMENT = 64
+
+
+State = Mapping[str, Mapping[str, Tensor]]
+"""Buffers by memory: `attend_1_2` is the second term, as the spec writes them, of the first attend without a name."""
 
 
 def recurrent(spec: Spec, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -25,7 +30,19 @@ def recurrent(spec: Spec, inputs: Mapping[str, Tensor]) -> Tensor:
 
     Works in the widest dtype of the inputs, float32 at the least, and is differentiable.
     """
-    return Evaluator(spec, inputs, _attend).output()
+    return recurrent_with_state(spec, inputs)[0]
+
+
+def recurrent_with_state(
+    spec: Spec, inputs: Mapping[str, Tensor], state: State | None = None, positions: Sequence[int] | None = None
+) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    """The output for tokens that follow on a state, and the state after them; one token at a time is a step.
+
+    `positions` says for each sequence how many tokens `state` has seen; None is the start of all. The state that comes
+    back has what its logs would say multiplied in, and no logs. Differentiable in inputs and state.
+    """
+    run = _Recurrence(spec, state, positions)
+    return Evaluator(spec, inputs, run.attend).output(), run.final
 
 
 @dataclass(frozen=True)
@@ -59,39 +76,62 @@ def _products(evaluator: Evaluator, expression: Expression) -> list[_Product]:
     raise TypeError(f"The recurrent oracle knows no mask {mask!r}.")
 
 
-def _attend(evaluator: Evaluator, call: Call) -> Value:
-    given = arguments(call, ATTEND)
-    q, k, v = (evaluator.full(given[name]) for name in ("q", "k", "v"))
-    output = reduce(torch.add, (_run(evaluator, term, q, k, v) for term in _products(evaluator, given["mask"])))
-    if "scale" in given:
-        output = output * evaluator.value(given["scale"]).tensor
-    return Value(output, "V")
+class _Recurrence:
+    """The meaning of attends that go on from a state; `final` collects what they leave."""
 
+    def __init__(self, spec: Spec, state: State | None, positions: Sequence[int] | None) -> None:
+        self.names = _names(spec)
+        self.state, self.positions = state, positions
+        self.final: dict[str, dict[str, Tensor]] = {}
 
-def _run(evaluator: Evaluator, term: _Product, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One term over all tokens, [B, T, H, V]."""
-    steps = [_step(evaluator, call) for call in reversed(term.steps)]
-    levels, lam = _hierarchy(evaluator, term.hierarchies)
-    tokens = _Tokens(q.unsqueeze(-2), k.unsqueeze(-1), v.unsqueeze(-2), lam.unsqueeze(-2))
-
-    def segment(memory: _Memory, start: int, *streams: _Stream) -> tuple[_Memory, Tensor]:
+    def attend(self, evaluator: Evaluator, call: Call) -> Value:
+        """The value of one attend."""
+        given = arguments(call, ATTEND)
+        q, k, v = (evaluator.full(given[name]) for name in ("q", "k", "v"))
         outputs = []
-        for t, (token, *moves) in enumerate(zip(*(stream.tokens() for stream in streams), strict=True), start):
-            for step in moves:
-                memory = memory.advance(step)
-            memory = memory.push(t, token.key, token.value)
-            outputs.append(memory.read(t, token.query, token.lam))
-        return memory, torch.cat(outputs, dim=-2)
+        for number, product in enumerate(_products(evaluator, given["mask"]), start=1):
+            name = f"{self.names[call]}_{number}"
+            output, self.final[name] = self._each_position(_term(evaluator, product, q, k, v), name)
+            outputs.append(output)
+        total = reduce(torch.add, outputs)
+        if "scale" in given:
+            total = total * evaluator.value(given["scale"]).tensor
+        return Value(total, "V")
 
-    memory: _Memory = _Ring.empty(q, v, levels, min(term.windows)) if term.windows else _States.empty(q, v, levels)
-    outputs = []
-    for number, streams in enumerate(zip(*(stream.segments() for stream in (tokens, *steps)), strict=True)):
-        # Recomputing a segment in the backward pass is far cheaper than keeping the states of every token.
-        memory, output = checkpoint(
-            segment, memory, number * SEGMENT, *streams, use_reentrant=False, preserve_rng_state=False
-        )
-        outputs.append(output)
-    return torch.cat(outputs, dim=-2).transpose(1, 2)
+    def _each_position(self, term: _Term, name: str) -> tuple[Tensor, dict[str, Tensor]]:
+        """A term over sequences that need not stand at one position: those that do run together."""
+        if self.positions is None or self.state is None:
+            return term.run(0, None)
+        results: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}
+        for pos in set(self.positions):
+            rows = [row for row, other in enumerate(self.positions) if other == pos]
+            buffers = {buffer: x[rows] for buffer, x in self.state[name].items()}
+            output, kept = term.rows(rows).run(pos, buffers)
+            for place, row in enumerate(rows):
+                results[row] = output[place], {buffer: x[place] for buffer, x in kept.items()}
+        ordered = [results[row] for row in range(len(self.positions))]
+        kept = {buffer: torch.stack([each[buffer] for _, each in ordered]) for buffer in ordered[0][1]}
+        return torch.stack([output for output, _ in ordered]), kept
+
+
+def _names(spec: Spec) -> dict[Call, str]:
+    """What each attend is called: the name it is assigned to, or a number among those without one."""
+    assigned = {line.value: line.name for line in reversed(spec.syntax.body) if isinstance(line, Assignment)}
+    taken = {each.name for line in spec.syntax.body if isinstance(line, Declaration) for each in line.names}
+    free = (name for name in map("attend_{}".format, count(1)) if name not in taken | set(assigned.values()))
+    names: dict[Call, str] = {}
+    for call in _attends(spec.syntax):
+        if call not in names:
+            names[call] = assigned.get(call) or next(free)
+    return names
+
+
+def _attends(node: Node) -> Iterator[Call]:
+    """Every attend below a node of the syntax tree, after those that it is computed from."""
+    for child in children(node):
+        yield from _attends(child)
+    if isinstance(node, Call) and node.function == "attend":
+        yield node
 
 
 class _Stream:
@@ -107,6 +147,10 @@ class _Stream:
     def tokens(self) -> Iterator[Self]:
         """One for every token, with fields [B, ...]."""
         return self._cut(lambda tensor: tensor.unbind(dim=1))
+
+    def rows(self, rows: list[int]) -> Self:
+        """Some sequences only."""
+        return type(self)(*(tensor[rows] for tensor in vars(self).values()))
 
     def _cut(self, cut: Callable[[Tensor], tuple[Tensor, ...]]) -> Iterator[Self]:
         return map(type(self), *(cut(tensor) for tensor in vars(self).values()))
@@ -146,6 +190,58 @@ class _RankOne(_Stream):
 _Step = _Decay | _RankOne
 
 
+@dataclass(frozen=True)
+class _Term:
+    """One product of a mask over the tokens of a call; a window of None is none."""
+
+    tokens: _Tokens
+    steps: tuple[_Step, ...]
+    level: Level | None
+    window: int | None
+
+    def rows(self, rows: list[int]) -> _Term:
+        """Some sequences only."""
+        steps = tuple(step.rows(rows) for step in self.steps)
+        return _Term(self.tokens.rows(rows), steps, self.level, self.window)
+
+    def run(self, pos: int, buffers: Buffers | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The output [B, T, H, V] of tokens from position `pos` on, and the buffers after them."""
+
+        def segment(memory: Memory, start: int, *streams: _Stream) -> tuple[Memory, Tensor]:
+            outputs = []
+            for t, (token, *moves) in enumerate(zip(*(stream.tokens() for stream in streams), strict=True), start):
+                for step in moves:
+                    memory = memory.advance(step)
+                memory = memory.push(t, token.key, token.value)
+                outputs.append(memory.read(t, token.query, token.lam))
+            return memory, torch.cat(outputs, dim=-2)
+
+        memory, outputs, end = self._memory(pos, buffers), [], pos
+        for streams in zip(*(stream.segments() for stream in (self.tokens, *self.steps)), strict=True):
+            # Recomputing a segment in the backward pass is far cheaper than keeping the states of every token.
+            memory, output = checkpoint(segment, memory, end, *streams, use_reentrant=False, preserve_rng_state=False)
+            outputs.append(output)
+            end += output.shape[-2]
+        kept = memory.kept(end, self.tokens.lam.shape[-1] - 1) if isinstance(memory, Runs) else memory.kept(end)
+        return torch.cat(outputs, dim=-2).transpose(1, 2), kept
+
+    def _memory(self, pos: int, buffers: Buffers | None) -> Memory:
+        """What the tokens before `pos` have left."""
+        q, v = self.tokens.query.squeeze(-2), self.tokens.value.squeeze(-2)
+        if self.window is None:
+            return Runs.restored(self.level, pos, buffers) if buffers else Runs.empty(q, v, self.level)
+        if buffers:
+            return Ring.restored(self.level, self.window, pos, buffers)
+        return Ring.empty(q, v, self.level, self.window)
+
+
+def _term(evaluator: Evaluator, product: _Product, q: Tensor, k: Tensor, v: Tensor) -> _Term:
+    level, lam = _hierarchy(evaluator, product.hierarchies)
+    tokens = _Tokens(q.unsqueeze(-2), k.unsqueeze(-1), v.unsqueeze(-2), lam.unsqueeze(-2))
+    steps = tuple(_step(evaluator, call) for call in reversed(product.steps))
+    return _Term(tokens, steps, level, min(product.windows, default=None))
+
+
 def _step(evaluator: Evaluator, call: Call) -> _Step:
     match call.function:
         case "semiseparable":
@@ -160,102 +256,18 @@ def _step(evaluator: Evaluator, call: Call) -> _Step:
             return _RankOne(evaluator.full(given["a"]).unsqueeze(-1), evaluator.full(given["b"]).unsqueeze(-2))
 
 
-_Level = Callable[[int, int], int]
+def _hierarchy(evaluator: Evaluator, calls: tuple[Call, ...]) -> tuple[Level | None, Tensor]:
+    """The level function that all `calls` share, and the product of their weights, [B, T, H, L].
 
-
-def _hierarchy(evaluator: Evaluator, calls: tuple[Call, ...]) -> tuple[_Level | None, Tensor]:
-    """The level function that all `calls` share, None without any, and the product of their weights.
-
-    The weights are [B, T, H, L], or [B, T, H, 1] where they are the same on every level.
+    None and [B, T, H, 1] without any, or where every level weighs the same.
     """
     lam = torch.ones(*evaluator.shape, 1, dtype=evaluator.dtype, device=evaluator.device)
-    if not calls:
-        return None, lam
     given = [arguments(call, ("lam", "base", "admissibility")) for call in calls]
-    for each in given:
-        factor = evaluator.full(each["lam"])
+    factors = [evaluator.full(each["lam"]) for each in given]
+    for factor in factors:
         lam = lam * (factor if factor.ndim == 4 else factor.unsqueeze(-1))
+    if all(factor.ndim < 4 for factor in factors):
+        return None, lam
     base = evaluator.integer(given[0]["base"]) if "base" in given[0] else 2
     word = evaluator.word(given[0]["admissibility"]) if "admissibility" in given[0] else "weak"
     return partial(level, base=base, admissibility=cast(Admissibility, word)), lam
-
-
-def _weights(lam: Tensor, levels: Iterable[int]) -> Tensor:
-    """lam [B, H, 1, L] at each of the levels, or as it is where it is the same on every level."""
-    return lam[..., list(levels)] if lam.shape[-1] > 1 else lam
-
-
-@dataclass(frozen=True)
-class _States:
-    """One state [B, H, K, V] for each run of positions that share a level, stacked in the order of the positions."""
-
-    level: _Level | None
-    starts: tuple[int, ...]
-    stack: Tensor
-
-    @classmethod
-    def empty(cls, q: Tensor, v: Tensor, level: _Level | None) -> _States:
-        """No run yet, or one without positions where no hierarchy tells runs apart."""
-        batch, _, heads, features = q.shape
-        runs = 0 if level else 1
-        return cls(level, (), q.new_zeros(runs, batch, heads, features, v.shape[-1]))
-
-    def advance(self, step: _Step) -> _States:
-        """Applies a step operator to every state."""
-        return replace(self, stack=step(self.stack))
-
-    def push(self, t: int, key: Tensor, value: Tensor) -> _States:
-        """Adds k[t] v[t]', as a run of its own where there are levels, after joining runs that now share one."""
-        if self.level is None:
-            return replace(self, stack=self.stack + key * value)
-        runs = [list(run) for _, run in groupby(self.starts, partial(self.level, t))]
-        parts = self.stack.split([len(run) for run in runs]) if runs else ()
-        joined = [part.sum(0, keepdim=True) if len(part) > 1 else part for part in parts]
-        stack = torch.cat([*joined, (key * value).unsqueeze(0)])
-        return replace(self, starts=(*(run[0] for run in runs), t), stack=stack)
-
-    def read(self, t: int, query: Tensor, lam: Tensor) -> Tensor:
-        """The weighted sum of S' q over the runs, [B, H, 1, V]."""
-        reads = query @ self.stack
-        if self.level is None:
-            return reads[0]
-        weights = _weights(lam, map(partial(self.level, t), self.starts))
-        return (weights.movedim(-1, 0).unsqueeze(-1) * reads).sum(0)
-
-
-@dataclass(frozen=True)
-class _Ring:
-    """The last `width` keys [B, H, K, n], each moved on by the steps since it came, and values [B, H, n, V]."""
-
-    level: _Level | None
-    width: int
-    keys: Tensor
-    values: Tensor
-
-    @classmethod
-    def empty(cls, q: Tensor, v: Tensor, level: _Level | None, width: int) -> _Ring:
-        """No key yet."""
-        batch, _, heads, features = q.shape
-        keys, values = q.new_zeros(batch, heads, features, 0), v.new_zeros(batch, heads, 0, v.shape[-1])
-        return cls(level, width, keys, values)
-
-    def advance(self, step: _Step) -> _Ring:
-        """Applies a step operator to every key."""
-        return replace(self, keys=step(self.keys))
-
-    def push(self, t: int, key: Tensor, value: Tensor) -> _Ring:
-        """Takes in a key and value, and forgets those that the window has left behind."""
-        first = max(0, self.keys.shape[-1] + 1 - self.width)
-        keys = torch.cat([self.keys[..., first:], key], dim=-1)
-        return replace(self, keys=keys, values=torch.cat([self.values[..., first:, :], value], dim=-2))
-
-    def read(self, t: int, query: Tensor, lam: Tensor) -> Tensor:
-        """The sum of (q' M[t, s] k[s]) v[s] over the window, [B, H, 1, V]."""
-        scores = query @ self.keys
-        if self.level is not None:
-            positions = range(t + 1 - scores.shape[-1], t + 1)
-            scores = scores * _weights(lam, map(partial(self.level, t), positions))
-        return scores @ self.values
-
-
-_Memory = _States | _Ring

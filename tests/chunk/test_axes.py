@@ -39,10 +39,29 @@ def test_names_read_back() -> None:
         ("E2b2", 5 + 2 + 1),
         ("E1b3", 9 + 3 + 1),
         ("E16b2", 1),
+        ("M", 3),
+        ("R19", 19),
     ],
 )
 def test_extent(axis: str, count: int) -> None:
     assert ax.extent(axis, SIZES) == count
+
+
+@pytest.mark.parametrize(("axis", "count"), [("S", 5), ("N4", (9 + 5 * 6) // 4), ("N1", 9), ("C4", 4), ("T", 9)])
+def test_extent_where_rows_are_laid_out(axis: str, count: int) -> None:
+    assert ax.extent(axis, SIZES | {"S": 5}) == count
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_slots_are_enough_for_any_sequences(size: int) -> None:
+    """And as few as can be for one alone."""
+    for length in range(1, 20):
+        needed = [(offset + length - 1) // size + 1 for offset in range(size)]
+        assert ax.slot_count(length, 1, size) == max(needed)
+    for first, second, total in [(1, 1, 2), (1, 8, 9), (5, 9, 14), (0, 3, 3)]:
+        worst = sum((size - 1 + length - 1) // size + 1 for length in (first, second) if length)
+        assert ax.slot_count(total, 2, size) >= worst
+    assert ax.slot_count(3, 1000, size) == ax.slot_count(3, 3, size)
 
 
 def test_join_broadcasts_axes_of_one_element() -> None:

@@ -22,6 +22,13 @@ DIAGONAL: Axes = ("B", "H", "N2", "K", "1")
 MATRIX: Axes = ("B", "H", "N2", "K", "K")
 NODES: Axes = ("B", "H", "E2b2", "K", "V")
 NODE_MATRIX: Axes = ("B", "H", "E2b2", "K", "K")
+POSITIONS: Axes = ("B",)
+KEPT: Axes = ("B", "H", "M", "K", "V")
+NEW: Axes = ("B", "H", "1", "K", "V")
+RING: Axes = ("B", "H", "1", "R3", "K")
+FINAL: Axes = ("B", "H", "S", "K", "V")
+BY_LEVEL: Axes = ("B", "H", "S", "M", "K", "V")
+WINDOW: tuple[Axes, Axes] = (("B", "H", "S", "R3", "K"), ("B", "H", "S", "R3", "V"))
 
 REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Load("q", KEYS), (KEYS,), "it takes 0 operands"),
@@ -89,6 +96,44 @@ REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, ROWS, VALUES, ROWS), "level weights"),
     (ops.Band(1, 2, 2, "weak"), (ROWS, MATRIX, ROWS), "it takes 4 or 5 operands"),
     (ops.BandAdjoint(1, 2, 2, "weak"), (ROWS, ROWS, MATRIX, ROWS, VALUES), "a gradient of the result's type"),
+    (ops.Split(3), (ROWS,), "level weights"),
+    (ops.Split(3), (), "it takes 1 operands"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW), "it takes 3 or 4 operands"),
+    (ops.Regroup(2, "weak"), (TOKENS, NEW, KEPT), "a position a sequence"),
+    (ops.Regroup(2, "weak"), (POSITIONS, KEPT, KEPT), "a new row beside those of a state"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, STATES), "a new row beside those of a state"),
+    (ops.Regroup(2, "weak"), (POSITIONS, ("B", "H", "1", "V", "V"), KEPT), "axes K and V do not broadcast"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, KEPT, ("B", "H", "M", "1", "V")), "the logs of its rows"),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, KEPT, NUMBER), "the logs of its rows"),
+    (ops.Enter(), (("T",), RING, ("B", "H", "1", "1", "K")), "a position a sequence"),
+    (ops.Enter(), (POSITIONS, ROWS, ("B", "H", "1", "1", "K")), "an entry of a ring"),
+    (ops.Enter(), (POSITIONS, RING, RING), "an entry of a ring"),
+    (ops.Enter(), (POSITIONS, ("1", *RING[1:]), ("B", "H", "1", "1", "K")), "an entry of a ring"),
+    (ops.Enter(), (POSITIONS, RING), "it takes 3 operands"),
+    (ops.SelectSlots(3, 2, "weak"), (TOKENS, LEVELS), "a position a sequence"),
+    (ops.SelectSlots(3, 2, "weak"), (POSITIONS, ROWS), "level weights"),
+    (ops.Lay(2), (("1", "T", "H"),), "batch rows with a token axis"),
+    (ops.Lay(2), (ROWS,), "batch rows with a token axis"),
+    (ops.Unlay(3), (ROWS,), "chunks of 3"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES), "it takes operands"),
+    (ops.Relay(2, "weak"), (ROWS, MATRIX, ROWS, VALUES, FINAL), "a number or a diagonal as operator"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, VALUES, VALUES, FINAL), "queries and keys of the same channels"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES, STATES), "an initial state"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES, FINAL, LEVELS), "an initial state"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES, BY_LEVEL), "an initial state"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES, BY_LEVEL, ROWS), "level weights"),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES, FINAL, ROWS, VALUES), "two factors of the states' channels"),
+    (ops.Relay(2, "weak"), (ROWS, ("B", "H", "N4", "1", "1"), ROWS, VALUES, FINAL), "axes N2 and N4 do not broadcast"),
+    (ops.RelayAdjoint(2, "weak"), (VALUES, STATES, ROWS, NUMBER, ROWS, VALUES, FINAL), "gradients of the results'"),
+    (ops.Slide(4, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, FINAL, WINDOW[1]), "keys of a window"),
+    (ops.Slide(4, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, *WINDOW[::-1]), "keys of a window"),
+    (ops.Slide(4, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, WINDOW[0], WINDOW[0]), "values of a window"),
+    (ops.Slide(5, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, *WINDOW), "keys of a window"),
+    (
+        ops.SlideAdjoint(4, 2, "weak"),
+        (VALUES, *WINDOW[::-1], ROWS, NUMBER, ROWS, VALUES, *WINDOW),
+        "gradients of the results'",
+    ),
     (Operation(), (KEYS,), "no rule for"),
 ]
 
@@ -136,6 +181,26 @@ TYPES: list[tuple[Operation, tuple[Axes, ...], tuple[Axes, ...]]] = [
     (ops.WalkAdjoint(2, "weak"), (VALUES, ROWS, NODE_MATRIX, NODES, LEVELS), (ROWS, NODE_MATRIX, NODES, LEVELS)),
     (ops.Band(1, 2, 2, "weak"), (ROWS, DIAGONAL, ROWS, VALUES), (VALUES,)),
     (ops.BandAdjoint(1, 2, 2, "weak"), (VALUES, ROWS, NUMBER, ROWS, VALUES), (ROWS, NUMBER, ROWS, VALUES)),
+    (ops.Split(2), (("B", "H", "L", "1"),), (("B", "H", "1", "1"), ("B", "H", "M", "1"))),
+    (ops.Regroup(2, "weak"), (POSITIONS, ("1", "1", "1", "K", "V"), KEPT), (KEPT,)),
+    (ops.Regroup(2, "weak"), (POSITIONS, NEW, KEPT, (*KEPT[:4], "1")), (KEPT, (*KEPT[:4], "1"))),
+    (ops.Enter(), (POSITIONS, RING, ("1", "1", "1", "1", "K")), (RING,)),
+    (ops.SelectSlots(3, 2, "weak"), (POSITIONS, ("1", "H", "1", "1", "L")), (("B", "H", "1", "1", "R3"),)),
+    (ops.Lay(2), (("B", "T", "H/2"),), (("B", "H/2", "N2", "C2"),)),
+    (ops.Unlay(2), (ROWS,), (KEYS,)),
+    (ops.Relay(2, "weak"), (ROWS, DIAGONAL, ROWS, VALUES, ("1", "1", "1", "K", "V")), (VALUES, FINAL)),
+    (ops.Relay(2, "weak"), (ROWS, NUMBER, ROWS, VALUES, ("1", *BY_LEVEL[1:]), LEVELS, ROWS, ROWS), (VALUES, BY_LEVEL)),
+    (ops.Slide(4, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES, ("1", "1", "1", "R3", "K"), WINDOW[1]), (VALUES, *WINDOW)),
+    (
+        ops.RelayAdjoint(2, "weak"),
+        (VALUES, FINAL, ROWS, NUMBER, ROWS, VALUES, ("1", "1", "1", "K", "V")),
+        (ROWS, NUMBER, ROWS, VALUES, ("1", "1", "1", "K", "V")),
+    ),
+    (
+        ops.SlideAdjoint(4, 2, "weak"),
+        (VALUES, *WINDOW, ROWS, NUMBER, ROWS, VALUES, *WINDOW, LEVELS),
+        (ROWS, NUMBER, ROWS, VALUES, *WINDOW, LEVELS),
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from maskdsl.chunk.infer import infer
 from maskdsl.chunk.interpret import Interpreter, interpret
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Builder
+from maskdsl.chunk.sequences import Sequences
 from maskdsl.mask.levels import Admissibility
 from maskdsl.scalar.symbols import dimension
 
@@ -400,6 +401,69 @@ def test_band_adjoint() -> None:
     assert squeezed(dv) == near([3 * 5 * 7, 3 * 11, 0])
 
 
+# -- the state of a step ------------------------------------------------------------------------------------------
+
+
+def test_split() -> None:
+    near_weight, far_weights = run(ops.Split(0), tensor([2, 3, 5]), L=3)
+    assert (near_weight.tolist(), far_weights.tolist()) == ([2], [3, 5])
+
+
+def rows(*values: float) -> Tensor:
+    """One number a level for a single sequence, as rows of a state: [1, 1, M, 1, 1]."""
+    return tensor(values)[None, None, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("base", "admissibility", "position", "expected"),
+    [
+        # the token 1, and 10, 100, 1000 at levels 1 to 3
+        (2, "weak", 4, [1 + 10, 100, 1000]),
+        (2, "weak", 5, [0, 1 + 10 + 100, 1000]),
+        (2, "weak", 3, [0, 0, 1 + 10 + 100 + 1000]),
+        (2, "weak", 7, [0, 0, 0]),
+        (3, "weak", 7, [1 + 10, 100, 1000]),
+        (3, "weak", 8, [0, 0, 1 + 10 + 100 + 1000]),
+        (2, "strong", 4, [1, 10 + 100, 1000]),
+        (2, "strong", 5, [1, 10, 100 + 1000]),
+    ],
+)
+def test_regroup(base: int, admissibility: Admissibility, position: int, expected: list[float]) -> None:
+    made = result(ops.Regroup(base, admissibility), torch.tensor([position]), rows(1), rows(10, 100, 1000))
+    assert squeezed(made) == expected
+
+
+def test_regroup_with_logs() -> None:
+    """Logs that meet become the largest of them, and what stood under smaller ones is made smaller."""
+    log = rows(HALF, QUARTER, -800)
+    kept = (torch.tensor([5]), rows(1), rows(10, 100, 1000), log)
+    weak, weak_logs = run(ops.Regroup(2, "weak"), *kept)
+    assert (squeezed(weak), squeezed(weak_logs)) == (near([0, 1 + 5 + 25, 1000]), [0, 0, -800])
+    strong, strong_logs = run(ops.Regroup(2, "strong"), *kept)
+    assert (squeezed(strong), squeezed(strong_logs)) == (near([1, 10, 100]), [0, HALF, QUARTER])
+
+
+def test_every_sequence_regroups_at_its_own_position() -> None:
+    kept = rows(10, 100).expand(3, 1, 2, 1, 1)
+    made = result(ops.Regroup(2, "weak"), torch.tensor([1, 2, 3]), rows(1), kept)
+    assert squeezed(made) == [[0, 111], [11, 100], [0, 0]]
+
+
+def test_enter() -> None:
+    ring = tensor([[7, 8, 9]] * 2)[:, None, None, :, None]
+    made = result(ops.Enter(), torch.tensor([4, 3]), ring, tensor(1)[None, None, None, None, None])
+    assert squeezed(made) == [[7, 1, 9], [1, 8, 9]]
+
+
+def test_select_slots() -> None:
+    lam = tensor([2, 3, 5, 7])[None, None, None, None]
+    # position 5 sees tokens 3, 4 and 2 in slots 0, 1 and 2; position 1 sees token 0 only
+    made = result(ops.SelectSlots(3, 2, "weak"), torch.tensor([5, 1]), lam)
+    assert squeezed(made) == [[7, 3, 7], [3, 2, 2]]
+    made = result(ops.SelectSlots(3, 2, "strong"), torch.tensor([5]), lam)
+    assert squeezed(made) == [5, 3, 5]
+
+
 def test_an_operation_without_meaning_is_an_error() -> None:
     with pytest.raises(TypeError, match="no meaning"):
         run(Operation(), tensor([1]))
@@ -408,3 +472,103 @@ def test_an_operation_without_meaning_is_an_error() -> None:
 def test_results_have_the_inferred_number() -> None:
     pair: tuple[Axes, ...] = (("B", "H", "N1", "1", "1"), ("B", "H", "N1", "K", "V"))
     assert len(run(ops.Tree(2), A, H, types=pair)) == len(infer(ops.Tree(2), pair))
+
+
+# -- sequences in slots -------------------------------------------------------------------------------------------
+
+PACKED = Sequences(((0, 2, 2, 5),), ((3, 9, 0),))
+"""Positions 3 and 4 of one sequence, none of the next, 0 to 2 of the third: slots of 2 are [3], [4], [0, 1] and [2]."""
+
+
+def laid(op: Operation, *operands: Tensor, types: tuple[Axes, ...] | None = None, **sizes: int) -> list[Tensor]:
+    given = types or tuple(("1",) * x.ndim for x in operands)
+    sizes = {"B": 1, "T": 5, "H": 1, "K": 1, "V": 1, "L": 1, "S": 3} | sizes
+    return list(Interpreter(sizes, PACKED).step(op, list(operands), list(given)))
+
+
+def test_slots_of_sequences() -> None:
+    found = PACKED.slots(0, 2)
+    assert [(s.sequence, s.origin, s.start, s.end, s.token) for s in found] == [
+        (0, 2, 3, 4, 0),
+        (0, 4, 4, 5, 1),
+        (2, 0, 0, 2, 2),
+        (2, 2, 2, 3, 4),
+    ]
+    assert [(s.first, s.last) for s in found] == [(True, False), (False, True)] * 2
+    assert [list(s.rows()) for s in found] == [[(1, 0)], [(0, 1)], [(0, 2), (1, 3)], [(0, 4)]]
+
+
+def test_lay_and_unlay() -> None:
+    x = tensor([1, 2, 3, 4, 5]).view(1, 5, 1)
+    (made,) = laid(ops.Lay(2), x)
+    assert made[0, 0].tolist() == [[0, 1], [2, 0], [3, 4], [5, 0], [0, 0]]
+    assert torch.equal(laid(ops.Unlay(2), made + 0)[0], x)
+    rubbish = made + 100 * (made == 0)
+    assert torch.equal(laid(ops.Unlay(2), rubbish)[0], x)
+
+
+R = [[0, 1], [2, 0], [3, 4], [5, 0], [0, 0]]
+K = [[0, 6], [7, 0], [8, 9], [1, 0], [0, 0]]
+V = [[0, 1], [10, 0], [1, 10], [3, 0], [0, 0]]
+"""Queries, keys at the end of their slot, and values of the five slots."""
+
+
+def test_relay() -> None:
+    """Sequences begin with 100, 200 and 300; slots multiply by 2, 3, 5, 7 before they write."""
+    rows = [chunks(x)[..., None] for x in (R, K, V)]
+    out, final = laid(ops.Relay(2, "weak"), rows[0], logs(2, 3, 5, 7, 1), *rows[1:], numbers(100, 200, 300))
+    states = [100, 2 * 100 + 6 * 1, 300, 5 * 300 + 8 * 1 + 9 * 10]
+    assert squeezed(out) == near2([[0, states[0]], [2 * states[1], 0], [900, 1200], [5 * states[3], 0], [0, 0]])
+    assert squeezed(final) == near([3 * states[1] + 70, 200, 7 * states[3] + 3])
+
+
+def test_relay_of_a_rank_one_step() -> None:
+    """a' b of the slots are 2, 0, 1, 0."""
+    rows = [chunks(x)[..., None] for x in (R, K, V)]
+    a = chunks([[0, 1], [0, 0], [1, 1], [0, 0], [0, 0]])[..., None]
+    b = chunks([[0, 2], [0, 0], [1, 0], [0, 0], [0, 0]])[..., None]
+    _, final = laid(ops.Relay(2, "weak"), rows[0], logs(1, 1, 1, 1, 1), *rows[1:], numbers(100, 200, 300), a, b)
+    assert squeezed(final) == near([100 + 2 * 100 + 6 + 70, 200, 300 + 300 + 98 + 3])
+
+
+def test_relay_by_level() -> None:
+    """What is at levels 1 and 2 from position 3 is at 3 from 4; tokens 0 and 1 are at 2 from 2."""
+    rows = [chunks(x)[..., None] for x in (R, K, V)]
+    lam = chunks([[[9, 1, 10, 100]] * 2] * 5)
+    initial = tensor([[1, 2, 0], [4, 5, 6], [0, 0, 0]]).view(1, 1, 3, 3, 1, 1)
+    operands = rows[0], logs(2, 1, 1, 1, 1), *rows[1:], initial, lam
+    out, final = laid(ops.Relay(2, "weak"), *operands, L=4)
+    carried = 2 * (1 + 2) + 6
+    assert squeezed(out) == near2([[0, 1 * 1 + 10 * 2], [2 * 100 * carried, 0], [0, 0], [5 * 10 * 98, 0], [0, 0]])
+    # as seen from 5, token 4 is at level 1; as seen from 3, token 2
+    assert final.flatten(3).squeeze().tolist() == [near([70, 0, carried]), [4, 5, 6], near([3, 98, 0])]
+
+
+def test_slide() -> None:
+    """A window of 3: two tokens are kept, the older one first."""
+    rows = [chunks(x)[..., None] for x in (R, K, V)]
+    keys, values = (tensor(x).view(1, 1, 3, 2, 1) for x in ([[1, 2], [3, 4], [0, 0]], [[10, 20], [30, 40], [0, 0]]))
+    out, *kept = laid(ops.Slide(3, 2, "weak"), rows[0], logs(2, 1, 5, 1, 1), *rows[1:], keys, values)
+    # position 3 reads 1 and 2, position 4 reads 2, whose key was moved on, and 3; position 2 reads 0 and 1
+    far = [10 + 40, 2 * (2 * 2 * 20 + 6 * 1), 0, 5 * (8 * 1 + 9 * 10)]
+    assert squeezed(out) == near2([[0, far[0]], [far[1], 0], [0, 0], [far[3], 0], [0, 0]])
+    assert kept[0].squeeze().tolist() == near2([[6, 7], [3, 4], [9, 1]])
+    assert kept[1].squeeze().tolist() == near2([[1, 10], [30, 40], [10, 3]])
+
+
+def test_relay_adjoint() -> None:
+    """A gradient of the third sequence's final state: its own slots multiply it by 7 and 5."""
+    rows = [chunks(x)[..., None] for x in (R, K, V)]
+    types: tuple[Axes, ...] = ((*ROW[:3], "C2", "V"), ("B", "H", "S", "K", "V"))
+    types += tuple(("1",) * 5 for _ in range(5))
+    operands = rows[0], logs(2, 3, 5, 7, 1), *rows[1:], numbers(100, 200, 300)
+    given = laid(ops.RelayAdjoint(2, "weak"), 0 * rows[2], numbers(0, 0, 1), *operands, types=types)
+    dr, da, dp, dv, di = map(squeezed, given)
+    assert (dr, di) == ([[0, 0]] * 5, near([0, 0, 35]))
+    assert dp == near2([[0, 0], [0, 0], [7 * 1, 7 * 10], [3, 0], [0, 0]])
+    assert dv == near2([[0, 0], [0, 0], [7 * 8, 7 * 9], [1, 0], [0, 0]])
+    assert da == near([0, 0, 7 * 1500, 7 * (1500 + 98), 0])
+
+
+def near2(values: list[list[float]]) -> list[object]:
+    return [near(row) for row in values]

@@ -14,6 +14,7 @@ from maskdsl import library
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Builder, Program, verify
 from maskdsl.chunk.text import parse, to_text
+from maskdsl.lowering.step import lower_step
 from maskdsl.runtime.sampling import shapes
 from maskdsl.scalar.functions import sigmoid
 from maskdsl.scalar.symbols import dimension
@@ -33,7 +34,8 @@ def test_library_definitions(name: str) -> None:
     shape = small_shape(spec, **dict(zip(keys, (2, 3), strict=False)))
     forward = lowered(spec, shape)
     split = schedule(forward, joint(forward))
-    for program in (forward, joint(forward), split.forward, split.backward):
+    step = lower_step(spec, {name: shape.H // own for name, own in shape.key_heads})
+    for program in (forward, joint(forward), split.forward, split.backward, step):
         assert_round_trip(program)
 
 
@@ -43,6 +45,7 @@ def test_random_specs(data: st.DataObject, text: str) -> None:
     spec = spec_of(text)
     shape = data.draw(shapes(spec, longest=9))
     assert_round_trip(joint(lowered(spec, shape, data.draw(legal_chunks(spec)))))
+    assert_round_trip(lower_step(spec, {name: shape.H // own for name, own in shape.key_heads}))
 
 
 X = ops.argument(0)
@@ -98,6 +101,31 @@ def test_the_text_by_example() -> None:
         '  banded = band(q, a, k, v_chunks) lags=1 width=none base=2 admissibility="strong" : [B, H, N64, C64, V]\n'
         "  total = sum(banded) dims={0, 3} : [1, H, N64, 1, V]\n"
         "return o = total\n"
+    )
+
+
+def test_the_text_of_a_step_by_example() -> None:
+    build = Builder("small")
+    pos = build(ops.Load("state.positions", ("B",)), name="positions")
+    ring, states = ("B", "H", "1", "R127", "K"), ("B", "H", "M", "K", "V")
+    keys = build(ops.Load("y_1.keys", ring), name="keys")
+    k = build(ops.Load("k", (*ring[:3], "1", "K")), name="k")
+    s = build(ops.Load("y_2.states", states), name="s")
+    new = build(ops.Load("x", (*states[:2], "1", *states[3:])), name="x")
+    entered = build(ops.Enter(), pos, keys, k, name="entered")
+    grouped = build(ops.Regroup(3, "weak"), pos, new, s, name="grouped")
+    program = build.program([("y_1.keys", entered), ("y_2.states", grouped)])
+    assert_round_trip(program)
+    assert to_text(program) == (
+        "program small\n"
+        '  positions = load() name="state.positions" axes=[B] : [B]\n'
+        '  keys = load() name="y_1.keys" axes=[B, H, 1, R127, K] : [B, H, 1, R127, K]\n'
+        '  k = load() name="k" axes=[B, H, 1, 1, K] : [B, H, 1, 1, K]\n'
+        '  s = load() name="y_2.states" axes=[B, H, M, K, V] : [B, H, M, K, V]\n'
+        '  x = load() name="x" axes=[B, H, 1, K, V] : [B, H, 1, K, V]\n'
+        "  entered = enter(positions, keys, k) : [B, H, 1, R127, K]\n"
+        '  grouped = regroup(positions, x, s) base=3 admissibility="weak" : [B, H, M, K, V]\n'
+        "return y_1.keys = entered, y_2.states = grouped\n"
     )
 
 

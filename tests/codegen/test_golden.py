@@ -1,4 +1,4 @@
-"""Generated programs in full, one small definition, to be read as code."""
+"""Generated programs in full, of small definitions, to be read as code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ from maskdsl.runtime.build import Signature
 FOLDER = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_linear_attention(direction: str, update_golden: bool) -> None:
-    made = function_source(Signature().source(library_spec("linear_attention")), direction)
-    golden = FOLDER / f"linear_attention_{direction}.py"
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        ("linear_attention", "forward"),
+        ("linear_attention", "backward"),
+        ("linear_attention", "step"),
+        ("log_linear_gla", "step"),
+    ],
+)
+def test_generated_programs(name: str, direction: str, update_golden: bool) -> None:
+    spec, signature = library_spec(name), Signature()
+    module = signature.step_source(spec) if direction == "step" else signature.source(spec)
+    made = function_source(module, direction)
+    golden = FOLDER / f"{name}_{direction}.py"
     if update_golden:
         golden.write_text(made, encoding="utf-8")
     assert golden.exists(), f"{golden.name} is missing; write it by pytest --update-golden."

@@ -13,10 +13,14 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.infer import infer
 from maskdsl.chunk.interpret import Interpreter
+from maskdsl.chunk.interpret_slots import lay
 from maskdsl.chunk.ops import Axes, Operation
+from maskdsl.chunk.sequences import Sequences
 from maskdsl.codegen import torch_ops
 from maskdsl.codegen.torch_expressions import FOR_KERNELS
-from maskdsl.mask.levels import Admissibility, levels
+from maskdsl.codegen.torch_ops.handing import RUN
+from maskdsl.codegen.torch_ops.slots import Layout
+from maskdsl.mask.levels import Admissibility, level, levels
 
 HEADS, K, V = 2, 3, 4
 OPERATORS = {"number": ("1", "1"), "diagonal": ("K", "1"), "matrix": ("K", "K")}
@@ -321,6 +325,216 @@ def test_band_of_shared_operands(heads: str) -> None:
     ]
     check(ops.Band(2, 4, 2, "weak"), types, sizes, None)
     adjoint(ops.Band(2, 4, 2, "weak"), ops.BandAdjoint(2, 4, 2, "weak"), types, sizes, None)
+
+
+# -- the state of a step ------------------------------------------------------------------------------------------
+
+AGES = torch.tensor([0, 1, 2, 3, 5, 7, 8, 25, 26, 63, 80])
+
+
+def kept(rows: int, base: int, admissibility: Admissibility) -> Tensor:
+    """Random rows of states at AGES, [B, H, M, K, V], zero where no position is."""
+    states = torch.randn(len(AGES), HEADS, rows, K, V, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    for state, age in zip(states, AGES.tolist(), strict=True):
+        there = {level(age, s, base, admissibility) for s in range(age)}
+        state[:, [row for row in range(rows) if row + 1 not in there]] = 0
+    return states
+
+
+@hierarchies
+@pytest.mark.parametrize("rows", [0, 1, 3, 8])
+@pytest.mark.parametrize("new", [("B", "H"), ("1", "1")])
+def test_regroup(base: int, admissibility: Admissibility, rows: int, new: tuple[str, str]) -> None:
+    sizes = {"B": len(AGES), "T": 1, "H": HEADS, "K": K, "V": V, "L": rows + 1}
+    types: list[Axes] = [("B",), (*new, "1", "K", "V"), ("B", "H", "M", "K", "V")]
+    check(ops.Regroup(base, admissibility), types, sizes, x0=AGES, x2=kept(rows, base, admissibility))
+
+
+@hierarchies
+@pytest.mark.parametrize("rows", [0, 1, 3, 8])
+@pytest.mark.parametrize("operator", ["number", "diagonal"])
+@pytest.mark.parametrize("scale", [0.1, 5, 1e9])
+def test_regroup_with_logs(base: int, admissibility: Admissibility, rows: int, operator: str, scale: float) -> None:
+    """What is meant is the same, and logs that meet become one that is as large as any of them."""
+    sizes = {"B": len(AGES), "T": 1, "H": HEADS, "K": K, "V": V, "L": rows + 1}
+    types: list[Axes] = [("B",), ("B", "H", "1", "K", "V"), ("B", "H", "M", "K", "V")]
+    types.append(("B", "H", "M", *OPERATORS[operator]))
+    states, new = kept(rows, base, admissibility), random_value(types[1], sizes, 1)
+    logs = -scale * random_value(types[3], sizes, 9).abs()
+    op = ops.Regroup(base, admissibility)
+    wanted, wanted_logs = Interpreter(sizes).step(op, [AGES, new, states, logs], types)
+    made, made_logs = torch_ops.regroup(AGES, new, states, logs, base, admissibility)
+    assert (made.shape, made_logs.shape) == (wanted.shape, wanted_logs.shape)
+    assert_near(made_logs.exp() * made, wanted_logs.exp() * wanted, 1e-12)
+    assert made.isfinite().all()
+    assert (made_logs <= 0).all()
+    # nothing grows but by adding up
+    assert (made.abs() <= states.abs().sum(2, keepdim=True) + new.abs() + 1e-12).all()
+
+
+@pytest.mark.parametrize("slots", [1, 2, 7, 64])
+@pytest.mark.parametrize("entry", [("B", "H", "1", "1", "K"), ("1", "1", "1", "1", "1")])
+def test_enter(slots: int, entry: Axes) -> None:
+    sizes = {"B": len(AGES), "T": 1, "H": HEADS, "K": K}
+    check(ops.Enter(), [("B",), ("B", "H", "1", ax.slots(slots), "K"), entry], sizes, x0=AGES)
+
+
+@hierarchies
+@pytest.mark.parametrize("slots", [1, 2, 7, 64])
+@pytest.mark.parametrize("batch", ["B", "1"])
+def test_select_slots(base: int, admissibility: Admissibility, slots: int, batch: str) -> None:
+    for more in (0, 3):
+        count = levels(int(AGES.max()) + 1, base, admissibility) + more
+        sizes = {"B": len(AGES), "T": 1, "H": HEADS, "L": count}
+        op = ops.SelectSlots(slots, base, admissibility)
+        check(op, [("B",), (batch, "H", "1", "1", "L")], sizes, x0=AGES)
+
+
+@hierarchies
+def test_positions_beyond_32_bits(base: int, admissibility: Admissibility) -> None:
+    far = torch.tensor([2**31 - 1, 2**31, 3**20 - 1, 5**14 - 1, 2**40 + 5])
+    sizes = {"B": len(far), "T": 1, "H": 1, "K": 1, "V": 1, "L": 43}
+    types: list[Axes] = [("B",), ("B", "H", "1", "K", "V"), ("B", "H", "M", "K", "V")]
+    states = random_value(types[2], sizes, 2)
+    for state, pos in zip(states, far.tolist(), strict=True):
+        state[:, level(pos, 0, base, admissibility) :] = 0
+    check(ops.Regroup(base, admissibility), types, sizes, x0=far, x2=states)
+    check(ops.SelectSlots(5, base, admissibility), [("B",), ("B", "H", "1", "1", "L")], sizes, x0=far)
+
+
+# -- sequences in slots -------------------------------------------------------------------------------------------
+
+SEQUENCES = {
+    "whole rows": Sequences(((0, 11), (0, 11)), ((0,), (0,))),
+    "rows resumed": Sequences(((0, 11), (0, 11)), ((5,), (30,))),
+    "alone in a capacity": Sequences(((0, 5), (0, 8)), ((3,), (0,))),
+    "packed": Sequences(((0, 0, 3, 3, 9), (0, 1, 9, 11, 11)), ((4, 0, 7, 2), (0, 13, 3, 9))),
+    "nothing": Sequences(((0, 0, 0), (0, 0, 0)), ((2, 0), (0, 7))),
+}
+every_layout = pytest.mark.parametrize("layout", SEQUENCES)
+LENGTH = 11
+
+
+def layout_of(sequences: Sequences, length: int = LENGTH) -> Layout:
+    whole = all(bounds == (0, length) for bounds in sequences.bounds)
+    bounds = None if whole else torch.tensor(sequences.bounds)
+    return Layout(torch.tensor(sequences.positions), length, bounds)
+
+
+def laid_sizes(sequences: Sequences, levels: int) -> dict[str, int]:
+    return {"B": 2, "T": LENGTH, "H": HEADS, "K": K, "V": V, "L": levels, "S": len(sequences.positions[0])}
+
+
+def laid_values(types: list[Axes], sizes: dict[str, int], sequences: Sequences) -> list[Tensor]:
+    """Operands at random, rows without a token zero."""
+    found = []
+    for x, axes in zip(values(types, sizes), types, strict=True):
+        if axes[2].startswith("N") and axes[3].startswith("C"):
+            size = ax.chunk_size(axes[2])
+            held = lay(torch.ones(2, sizes["T"], 1), sequences, size, x.shape[2])[..., None]
+            x = x * held.repeat_interleave(x.shape[3] // size, 3)
+        found.append(x)
+    return found
+
+
+def check_laid(op: Operation, types: list[Axes], sizes: dict[str, int], sequences: Sequences) -> None:
+    """`check` for an operation of laid-out programs, and the same for its adjoint."""
+    least, results = ops.HANDING[type(op)]
+    back = {ops.Relay: ops.RelayAdjoint, ops.Slide: ops.SlideAdjoint}[type(op)](**vars(op))
+    operands = laid_values(types, sizes, sequences)
+    grads = laid_values(list(infer(op, tuple(types)))[::-1], sizes, sequences)[::-1]
+    slots = layout_of(sequences, sizes["T"]).slots(ax.chunk_size(types[0][3]))
+    for each, given, fixed in ((op, operands, least), (back, grads + operands, least + results)):
+        given_types = types if each is op else [*infer(op, tuple(types)), *types]
+        expected = Interpreter(sizes, sequences).step(each, [x.clone() for x in given], given_types)
+        before = [x.clone() for x in given]
+        every = [*given[:fixed], *ops.optional(given[fixed:])]
+        made = getattr(torch_ops, function_of(each))(slots, *every, **vars(each))
+        assert len(made) == len(expected)
+        for actual, wanted in zip(made, expected, strict=True):
+            assert_near(actual, wanted, 1e-12, rounding=1.0)
+        for x, same in zip(given, before, strict=True):
+            assert torch.equal(x, same), "an operand was changed in place"
+
+
+@every_layout
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("feature", [(), ("K",)])
+def test_lay_and_unlay(layout: str, size: int, feature: tuple[str, ...]) -> None:
+    sequences = SEQUENCES[layout]
+    sizes, slots = laid_sizes(sequences, 1), layout_of(sequences).slots(size)
+    tokens: Axes = ("B", "T", "H", *feature)
+    x = random_value(tokens, sizes, 0)
+    (expected,) = Interpreter(sizes, sequences).step(ops.Lay(size), [x], [tokens])
+    torch.testing.assert_close(torch_ops.lay(x, slots), expected)
+    rows = infer(ops.Lay(size), (tokens,))[0]
+    y = random_value(rows, sizes, 1)
+    (expected,) = Interpreter(sizes, sequences).step(ops.Unlay(size), [y], [rows])
+    torch.testing.assert_close(torch_ops.unlay(y, slots), expected)
+
+
+@pytest.mark.parametrize("operator", ["number", "diagonal"])
+@pytest.mark.parametrize("reflecting", [False, True])
+@every_layout
+@pytest.mark.parametrize("heads", ["H", "1"])
+def test_relay(operator: str, reflecting: bool, layout: str, heads: str) -> None:
+    sequences = SEQUENCES[layout]
+    rows, own = chunked(4, "C4", "K"), chunked(4, "C4", "K", heads=heads)
+    types = [rows, chunked(4, *OPERATORS[operator], heads=heads), own, chunked(4, "C4", "V"), ("B", "H", "S", "K", "V")]
+    types += [chunked(4, "C4*2", "K"), chunked(4, "C4*2", "K", heads=heads)] if reflecting else []
+    check_laid(ops.Relay(2, "weak"), types, laid_sizes(sequences, 1), sequences)
+
+
+@hierarchies
+@pytest.mark.parametrize("reflecting", [False, True])
+@every_layout
+@pytest.mark.parametrize(("exponent", "levels"), [(0, 7), (1, 7), (2, 7), (1, 3), (1, 1)])
+def test_relay_by_level(
+    base: int, admissibility: Admissibility, reflecting: bool, layout: str, exponent: int, levels: int
+) -> None:
+    """With levels for every position, too few (what has none is dropped), and none."""
+    size = base**exponent
+    sequences, position = SEQUENCES[layout], ax.positions(size)
+    types = [chunked(size, position, "K"), chunked(size, "K", "1"), chunked(size, position, "K")]
+    types += [chunked(size, position, "V"), ("1", "1", "1", "M", "K", "V"), chunked(size, position, "L")]
+    types += [chunked(size, position, "K")] * 2 if reflecting else []
+    check_laid(ops.Relay(base, admissibility), types, laid_sizes(sequences, levels), sequences)
+
+
+@hierarchies
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("operator", "reflecting"), [("number", False), ("diagonal", True)])
+@every_layout
+@pytest.mark.parametrize(("exponent", "width"), [(0, 2), (1, 4), (1, 20), (2, 7)])
+def test_slide(
+    base: int,
+    admissibility: Admissibility,
+    weighted: bool,
+    operator: str,
+    reflecting: bool,
+    layout: str,
+    exponent: int,
+    width: int,
+) -> None:
+    size = base**exponent
+    sequences, position, kept = SEQUENCES[layout], ax.positions(size), ax.slots(width - 1)
+    types = [chunked(size, position, "K"), chunked(size, *OPERATORS[operator]), chunked(size, position, "K")]
+    types += [chunked(size, position, "V"), ("B", "H", "S", kept, "K"), ("1", "1", "1", kept, "V")]
+    types += [chunked(size, position, "L")] if weighted else []
+    types += [chunked(size, position, "K")] * 2 if reflecting else []
+    check_laid(ops.Slide(width, base, admissibility), types, laid_sizes(sequences, 7), sequences)
+
+
+def test_more_slots_than_a_run() -> None:
+    """Memories are formed again from the start of each run: ops.RelayAdjoint(...), ops.SlideAdjoint(...)."""
+    sequences = Sequences(((0, 20, 37), (0, 0, 40)), ((3, 0), (7, 100)))
+    sizes = laid_sizes(sequences, 8) | {"T": 40}
+    assert layout_of(sequences, 40).slots(1).count > 2 * RUN
+    rows, values, lam = chunked(1, "C1", "K"), chunked(1, "C1", "V"), chunked(1, "C1", "L")
+    types: list[Axes] = [rows, chunked(1, "1", "1"), rows, values]
+    check_laid(ops.Relay(2, "weak"), [*types, ("B", "H", "S", "M", "K", "V"), lam], sizes, sequences)
+    types += [("B", "H", "S", "R4", "K"), ("B", "H", "S", "R4", "V")]
+    check_laid(ops.Slide(5, 2, "weak"), types, sizes, sequences)
 
 
 def test_every_operation_is_tested_here() -> None:

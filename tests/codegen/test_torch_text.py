@@ -24,12 +24,16 @@ from compilation import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import spec_texts
+from tokens import folded, part
 
 from maskdsl import library
+from maskdsl.chunk import axes as ax
 from maskdsl.chunk.interpret import interpret
 from maskdsl.codegen.extract import function_source
-from maskdsl.codegen.torch_text import emit
+from maskdsl.codegen.torch_text import emit, emit_step
 from maskdsl.language.printer import to_text
+from maskdsl.lowering.memory import POSITIONS, memories
+from maskdsl.lowering.step import lower_step
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape, regimes, shapes
 from maskdsl.schedule.storage import schedule
@@ -237,3 +241,72 @@ def test_a_docstring_with_quotes_and_backslashes_is_quoted() -> None:
     doc = r'''    """Says \"three quotes\": ''' + r"""''' and a \n, and ends in a backslash \\""" + '"""\n'
     spec = spec_of("attention test:\n" + doc + "    q : key\n    v : value\n    return attend(q, q, v, causal)\n")
     assert_equal_to_interpreter(spec, small_shape(spec), 4)
+
+
+# -- one token ----------------------------------------------------------------------------------------------------
+
+
+def assert_steps_as_the_interpreter(spec: Spec, shape: Shape, regime: Regime = "mild") -> None:
+    """The generated `step` against the interpreted program, each token from the buffers that the module has left."""
+    program = lower_step(spec, {name: shape.H // own for name, own in shape.key_heads})
+    source = emit_step(program, to_text(spec.syntax))
+    assert undefined(source) == set()
+    module, sizes = load(source), sizes_of(shape) | {"T": 1}
+    inputs, given = inputs_of(spec, shape, regime=regime), tuple(sizes[name] for name in "BTHKVL")
+    kept = {
+        memory.full_name(buffer): torch.zeros([ax.extent(axis, sizes) for axis in buffer.axes], dtype=torch.float64)
+        for memory in memories(spec)
+        for buffer in memory.buffers
+    }
+    for t in range(shape.T):
+        known = part(spec, inputs, t, t + 1) | kept | {POSITIONS: torch.full((shape.B,), t)}
+        expected = interpret(program, known, sizes)
+        output, buffers = module.step(given, **{x: known[name] for x, name in module.STEP.items()})
+        kept = dict(zip(module.KEPT, buffers, strict=True))
+        assert_near(output, expected["o"], 1e-11)
+        for memory in memories(spec):
+            names = {buffer.name: memory.full_name(buffer) for buffer in memory.buffers}
+            made, wanted = (folded({x: found[name] for x, name in names.items()}) for found in (kept, expected))
+            for name, x in wanted.items():
+                assert_near(made[name], x, 1e-11)
+
+
+@every_definition
+def test_library_steps_compute_what_the_interpreter_does(name: str) -> None:
+    spec = library_spec(name)
+    assert_steps_as_the_interpreter(spec, grouped(spec, 9))
+
+
+@settings(max_examples=15)
+@given(st.data(), spec_texts(), regimes())
+def test_random_steps_compute_what_the_interpreter_does(data: st.DataObject, text: str, regime: Regime) -> None:
+    spec = spec_of(text)
+    assert_steps_as_the_interpreter(spec, data.draw(shapes(spec, longest=9)), regime)
+
+
+@pytest.mark.parametrize(
+    "names", [*NAMES, ("step", "states", "logs", "positions", "weights", "regrouped")], ids=" ".join
+)
+def test_inputs_of_a_step_may_be_named_like_anything_in_the_module(names: tuple[str, ...]) -> None:
+    q, k, v, gate, beta, lam = names
+    spec = attention(
+        f"{q}, {k} : key",
+        f"{v} : value",
+        f"{gate} : token <= 0",
+        f"{beta} : token in [0, 1]",
+        f"{lam} : level",
+        f"mask = semiseparable({gate}) * fenwick({lam}) + delta(l2norm({k}), {beta}) * fenwick({lam}) * window(3)",
+        f"return attend({q} / sqrt(K), {k}, {v}, mask)",
+    )
+    assert_steps_as_the_interpreter(spec, grouped(spec))
+
+
+def test_a_step_says_what_it_is_given_and_what_it_keeps() -> None:
+    spec = library_spec("log_linear_mamba2")
+    source = emit_step(lower_step(spec), to_text(spec.syntax))
+    module = load(source)
+    assert [*module.STEP.values()][-3:] == ["attend_1_1.states", "attend_1_1.logs", POSITIONS]
+    assert set(module.STEP.values()) >= {each.name for each in spec.inputs}
+    assert module.KEPT == ("attend_1_1.states", "attend_1_1.logs")
+    assert "attention log_linear_mamba2:" in (ast.get_docstring(ast.parse(source)) or "")
+    assert any("fenwick(lam)" in line for line in comments(source))

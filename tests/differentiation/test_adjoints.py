@@ -14,6 +14,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.interpret import interpret
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.program import Builder, Instruction, Program
+from maskdsl.chunk.sequences import Sequences
 from maskdsl.differentiation.adjoints import Adjoints
 from maskdsl.differentiation.differentiate import differentiate
 from maskdsl.mask.levels import levels
@@ -91,6 +92,28 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("weighted band", ops.Band(1, None, 2, "strong"), (ROWS, OPERATORS["matrix"], ROWS, VALUES, LEVELS)),
 ]
 
+MEMORY: Axes = ("B", "H", "S", "K", "V")
+BY_LEVEL: Axes = ("B", "H", "S", "M", "K", "V")
+KEPT: tuple[Axes, Axes] = (("B", "H", "S", "R3", "K"), ("B", "H", "S", "R3", "V"))
+SHARED: tuple[Axes, ...] = (SMALL, OPERATORS["shared number"], ROWS, VALUES)
+
+LAID: list[tuple[str, Operation, tuple[Axes, ...]]] = [
+    ("lay", ops.Lay(2), (KEYS,)),
+    ("unlay", ops.Unlay(2), (ROWS,)),
+    *(
+        (f"relay of {kind}", ops.Relay(2, "weak"), (ROWS, OPERATORS[kind], ROWS, VALUES, MEMORY))
+        for kind in ("number", "diagonal")
+    ),
+    ("relay from one memory for all", ops.Relay(2, "weak"), (*SHARED, ("1", "1", "1", "K", "V"))),
+    ("relay of rank-one steps", ops.Relay(2, "weak"), (*SHARED, MEMORY, ROWS, SMALL)),
+    ("relay by level", ops.Relay(2, "weak"), (*SHARED, BY_LEVEL, LEVELS)),
+    ("relay by level, strong", ops.Relay(2, "strong"), (*SHARED, BY_LEVEL, LEVELS, ROWS, ROWS)),
+    ("slide", ops.Slide(4, 2, "weak"), (*SHARED, *KEPT)),
+    ("slide of diagonals", ops.Slide(4, 2, "weak"), (ROWS, OPERATORS["diagonal"], SMALL, VALUES, *KEPT)),
+    ("slide by level of rank-one steps", ops.Slide(4, 2, "strong"), (*SHARED, *KEPT, LEVELS, SMALL, ROWS)),
+]
+SEQUENCES = Sequences(((0, 4, 4, 7), (0, 2, 6, 6)), ((0, 3, 1), (5, 2, 0)))
+
 
 ROWS_OF_3: Axes = ("B", "H", "N3", "C3", "K")
 
@@ -105,18 +128,19 @@ def program_of(op: Operation, types: tuple[Axes, ...], strictly_lower: bool = Fa
     return build.program([(f"y{i}", y) for i, y in enumerate(results)])
 
 
-def assert_adjoint(program: Program) -> None:
+def assert_adjoint(program: Program, sequences: Sequences | None = None) -> None:
     """The gradients of the joint program are those of autograd through the interpreted one."""
     types = program.types
-    inputs = {load.name: random_value(load.axes, SIZES, seed) / 2 for seed, load in enumerate(program.loads)}
+    sizes = SIZES if sequences is None else SIZES | {"S": len(sequences.positions[0])}
+    inputs = {load.name: random_value(load.axes, sizes, seed) / 2 for seed, load in enumerate(program.loads)}
     leaves = {name: x.requires_grad_() for name, x in inputs.items()}
-    outputs = interpret(program, leaves, SIZES)
-    grads = {name: random_value(types[value], SIZES, 90 + n) for n, (name, value) in enumerate(program.outputs)}
+    outputs = interpret(program, leaves, sizes, sequences)
+    grads = {name: random_value(types[value], sizes, 90 + n) for n, (name, value) in enumerate(program.outputs)}
     connected = {name: y for name, y in outputs.items() if y.requires_grad}
     cotangents = [grads[name] for name in connected]
     expected = torch.autograd.grad(list(connected.values()), list(leaves.values()), cotangents, allow_unused=True)
     known = {name: x.detach() for name, x in leaves.items()} | {f"d_{name}": g for name, g in grads.items()}
-    made = interpret(differentiate(program), known, SIZES)
+    made = interpret(differentiate(program), known, sizes, sequences)
     for (name, x), gradient in zip(leaves.items(), expected, strict=True):
         assert_near(made[f"d_{name}"], torch.zeros_like(x) if gradient is None else gradient, 1e-11)
 
@@ -124,6 +148,20 @@ def assert_adjoint(program: Program) -> None:
 @pytest.mark.parametrize(("op", "types"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_adjoint(op: Operation, types: tuple[Axes, ...]) -> None:
     assert_adjoint(program_of(op, types))
+
+
+@pytest.mark.parametrize(("op", "types"), [case[1:] for case in LAID], ids=[case[0] for case in LAID])
+def test_adjoint_over_sequences(op: Operation, types: tuple[Axes, ...]) -> None:
+    assert_adjoint(program_of(op, types), SEQUENCES)
+
+
+def test_a_gradient_of_the_final_memory_alone() -> None:
+    """Where the output of a relay is not used, its gradient is zero and that of the memory goes its way."""
+    build = Builder("test")
+    types = (ROWS, OPERATORS["number"], ROWS, VALUES, MEMORY)
+    operands = [build(ops.Load(f"x{i}", axes), name=f"x{i}") for i, axes in enumerate(types)]
+    _, final = build.apply(ops.Relay(2, "weak"), *operands, name="y")
+    assert_adjoint(build.program([("final", final)]), SEQUENCES)
 
 
 def test_adjoint_of_the_inverse() -> None:
@@ -175,7 +213,9 @@ def test_the_forward_operations_are_all_here() -> None:
     adjoints = {kind for kind in Operation.__subclasses__() if kind.__name__.endswith("Adjoint")}
     # what a schedule makes of others is never differentiated
     elsewhere = {ops.Load, ops.Constant, ops.Identity, ops.Inverse, ops.Walk, ops.Resume}
-    assert {type(op) for _, op, _ in CASES} | elsewhere | adjoints == set(Operation.__subclasses__())
+    # and neither is a step
+    elsewhere |= {ops.Split, ops.Regroup, ops.Enter, ops.SelectSlots}
+    assert {type(op) for _, op, _ in (*CASES, *LAID)} | elsewhere | adjoints == set(Operation.__subclasses__())
 
 
 # -- whole programs -----------------------------------------------------------------------------------------------

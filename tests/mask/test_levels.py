@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskdsl.mask.levels import Admissibility, level, levels
+from maskdsl.mask.levels import Admissibility, carry, level, levels
 
 HIERARCHIES: list[tuple[int, Admissibility]] = [(2, "weak"), (3, "weak"), (4, "weak"), (5, "weak"), (10, "weak")]
 HIERARCHIES.append((2, "strong"))
@@ -116,3 +116,46 @@ def test_levels_of_a_length_hold_every_level_that_occurs(base: int, admissibilit
 )
 def test_levels_of_a_length(length: int, base: int, admissibility: Admissibility, expected: int) -> None:
     assert levels(length, base, admissibility) == expected
+
+
+@pytest.mark.parametrize(("base", "admissibility"), [each for each in HIERARCHIES if each[0] <= 5])
+def test_what_stands_at_one_level_is_carried_to_one_level(base: int, admissibility: Admissibility) -> None:
+    """For all later positions at once: every s with level(pos, s) = j has level carry(t, pos, j) as seen from t."""
+    for pos in range(70):
+        before = row(pos, base, admissibility)
+        for t in (*range(pos, 2 * pos + 3), 10 * pos + 7):
+            now = row(t, base, admissibility)
+            assert now[: pos + 1] == [carry(t, pos, j, base, admissibility) for j in before]
+
+
+@given(pairs, st.sampled_from(HIERARCHIES), st.integers(0, 10**9))
+def test_what_is_far_is_carried_alike(
+    pair: tuple[int, int], hierarchy: tuple[int, Admissibility], further: int
+) -> None:
+    (s, pos), (base, admissibility) = pair, hierarchy
+    found = level(pos, s, base, admissibility)
+    assert carry(pos + further, pos, found, base, admissibility) == level(pos + further, s, base, admissibility)
+
+
+@pytest.mark.parametrize(("base", "admissibility"), HIERARCHIES)
+def test_carrying_goes_step_by_step(base: int, admissibility: Admissibility) -> None:
+    for pos in range(40):
+        for j in set(row(pos, base, admissibility)):
+            stepwise = j
+            for t in range(pos, 120):
+                stepwise = carry(t + 1, t, stepwise, base, admissibility)
+                assert stepwise == carry(t + 1, pos, j, base, admissibility)
+
+
+@pytest.mark.parametrize(("t", "pos", "j", "expected"), [(8, 7, 0, 4), (8, 7, 3, 4), (8, 8, 4, 4), (8, 6, 1, 4)])
+def test_weak_carries_by_hand(t: int, pos: int, j: int, expected: int) -> None:
+    assert carry(t, pos, j) == expected
+
+
+@pytest.mark.parametrize(
+    ("t", "pos", "j", "expected"),
+    # rows 5, 6 and 12 above; no position is at level 9
+    [(6, 5, 2, 3), (6, 5, 1, 2), (6, 5, 0, 1), (12, 6, 3, 4), (12, 6, 0, 4), (12, 6, 9, 9)],
+)
+def test_strong_carries_by_hand(t: int, pos: int, j: int, expected: int) -> None:
+    assert carry(t, pos, j, 2, "strong") == expected

@@ -1,0 +1,187 @@
+"""Calls with sequences: packed into one batch row, resumed from states, ending in states.
+
+What a GPU holds is never read: lengths and positions are checked where they are on a processor, and trusted elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskdsl.chunk.axes import extent
+from maskdsl.codegen.torch_ops.slots import Layout
+from maskdsl.diagnostics import CallError
+from maskdsl.language.syntax import Range
+from maskdsl.lowering.hand import Hand
+from maskdsl.lowering.memory import memories
+from maskdsl.runtime.arguments import Bound, bind, needed_levels
+from maskdsl.runtime.arguments import bound as rebind
+from maskdsl.runtime.folded import fold, unfold
+from maskdsl.runtime.state import State
+from maskdsl.spec import Spec
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A checked call: its tensors, how they are laid out, and the buffers that its program begins with.
+
+    Tokens of no sequence hold numbers that their inputs may have. No sequence ends beyond position `furthest`.
+    """
+
+    spec: Spec
+    bound: Bound
+    layout: Layout
+    hand: Hand
+    buffers: Mapping[str, Tensor]
+    furthest: int
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What a program is given, by name."""
+        return {**self.bound.tensors, **self.buffers}
+
+    def output(self, o: Tensor) -> Tensor:
+        """The output, zero for tokens of no sequence."""
+        return o if self.layout.whole else torch.where(self.layout.used[..., None, None], o, 0)
+
+    def state(self, final: Mapping[str, Tensor]) -> State:
+        """The state after the call."""
+        kept: dict[str, dict[str, Tensor]] = {memory.name: {} for memory in memories(self.spec)}
+        for name, buffer in final.items():
+            memory, own = name.split(".")
+            kept[memory][own] = buffer.transpose(1, 2).flatten(0, 1).contiguous()
+        return unfold(self.spec, kept, self.layout.after.flatten().clone(), self.furthest)
+
+
+def sequences(
+    spec: Spec,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    initial_state: object,
+    output_final_state: bool,
+    cu_seqlens: object,
+    check_inputs: bool = False,
+) -> Sequences:
+    """A call of `spec` with sequences. Raises CallError naming what is wrong."""
+    bound = bind(spec, args, kwargs, longest=1)
+    sizes, device = bound.sizes, next(iter(bound.tensors.values())).device
+    bounds = None if cu_seqlens is None else _bounds(cu_seqlens, bound, device)[None]
+    count = 1 if bounds is None else bounds.shape[1] - 1
+    state = None if initial_state is None else _state(spec, initial_state, bound, sizes.B * count, device)
+    if state is None:
+        positions = torch.zeros(sizes.B, count, device=device, dtype=torch.int64)
+    else:
+        # of its own, since the state may go on before gradients are asked for
+        positions = state.positions.reshape(sizes.B, count).clone()
+    layout = Layout(positions, sizes.T, bounds)
+    tensors = bound.tensors
+    if not layout.whole:
+        tensors = {each.name: _filled(tensors[each.name], each.kind.value, each.range, layout) for each in spec.inputs}
+    furthest = _furthest(layout, state, lambda end: needed_levels(spec, end + output_final_state) <= (sizes.L or 0))
+    # a packed call on a device is trusted: all its tokens in one sequence would need more levels than it may have
+    reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
+    bound = rebind(spec, tensors, [], check_inputs, reached)
+    buffers = {} if state is None else _entering(state, bound)
+    hand = Hand(state is not None, output_final_state)
+    return Sequences(spec, bound, layout, hand, buffers, furthest)
+
+
+def _entering(state: State, bound: Bound) -> dict[str, Tensor]:
+    """The buffers of a state as programs take them: a row a sequence, [B * S, H, ...], becomes [B, H, S, ...]."""
+    wide = torch.float64 in {state.dtype, *(x.dtype for x in bound.tensors.values())}
+    folded = fold(state, torch.float64 if wide else torch.float32)
+    return {
+        f"{memory}.{name}": buffer.unflatten(0, (bound.sizes.B, -1)).transpose(1, 2)
+        for memory, buffers in folded.items()
+        for name, buffer in buffers.items()
+    }
+
+
+def _furthest(layout: Layout, state: State | None, allowed: Callable[[int], bool]) -> int:
+    """A position beyond which no sequence ends: the last end on a processor, elsewhere what the host knows.
+
+    Where that is not allowed, the device is asked for the positions of `state`.
+    """
+    if layout.after.device.type == "cpu":
+        return int(layout.after.max())
+    before = 0 if state is None else state.furthest
+    if state is not None and layout.whole and not allowed(before + layout.length):
+        before = state.look()
+    return before + layout.length
+
+
+def _filled(x: Tensor, axes: tuple[str, ...], declared: Range, layout: Layout) -> Tensor:
+    """An input whose tokens of no sequence are replaced by a number that it may have."""
+    if "T" not in axes:
+        return x
+    low, high = declared.low, declared.high
+    if low is not None and high is not None:
+        number = (low + high) / 2
+    elif low is not None:
+        number = low + 1.0
+    else:
+        number = 1.0 if high is None else high - 1.0
+    return torch.where(layout.used.unflatten(1, (-1, *(1,) * (x.ndim - 2))), x, number)
+
+
+def _bounds(given: object, bound: Bound, device: torch.device) -> Tensor:
+    """`cu_seqlens`, checked."""
+    expected = "cu_seqlens says where the sequences of a batch row begin and end, [S + 1], from 0 on"
+    if not isinstance(given, Tensor):
+        raise CallError(f"'cu_seqlens' is a {type(given).__name__}, not a tensor; {expected}.")
+    if given.dtype not in (torch.int32, torch.int64):
+        dtype = str(given.dtype).removeprefix("torch.")
+        raise CallError(f"'cu_seqlens' has dtype {dtype}; convert it to int32 or int64.")
+    if given.ndim != 1 or len(given) < 2:
+        raise CallError(f"'cu_seqlens' has shape {list(given.shape)}; {expected}.")
+    if given.device != device:
+        raise CallError(f"'cu_seqlens' is on '{given.device}', but the inputs are on '{device}'; move it there.")
+    if bound.sizes.B != 1:
+        raise CallError(
+            f"With 'cu_seqlens' all sequences lie in one batch row, but the inputs have B = {bound.sizes.B}; "
+            "concatenate the rows along T."
+        )
+    numbers = given.tolist() if device.type == "cpu" else [0]
+    if numbers[0] != 0:
+        raise CallError(f"'cu_seqlens' begins with {numbers[0]}, not with 0.")
+    for place, (start, end) in enumerate(pairwise(numbers)):
+        if end < start:
+            raise CallError(f"'cu_seqlens' falls from {start} to {end} at entry {place + 1}; it has to rise or stay.")
+    if numbers[-1] > bound.sizes.T:
+        raise CallError(f"'cu_seqlens' ends with {numbers[-1]}, but the inputs have T = {bound.sizes.T} tokens.")
+    return given.to(torch.int64, copy=True)
+
+
+def _state(spec: Spec, given: object, bound: Bound, count: int, device: torch.device) -> State:
+    """`initial_state`, checked against the inputs of a call with `count` sequences."""
+    if not isinstance(given, State):
+        raise CallError(f"'initial_state' is a {type(given).__name__}, not a state of '{spec.name}'.")
+    if given.spec is not spec and given.spec != spec:
+        raise CallError(f"'initial_state' is one of another '{given.spec.name}', not of this '{spec.name}'.")
+    if given.device != device:
+        there = f"'initial_state' is on '{given.device}', but the inputs are on '{device}'"
+        raise CallError(f"{there}; move one with .to().")
+    if given.batch != count:
+        raise CallError(f"'initial_state' has {given.batch} sequences, but the call has {count}.")
+    problems = list(_size_problems(spec, given, bound))
+    if problems:
+        raise CallError("\n".join(problems))
+    return given
+
+
+def _size_problems(spec: Spec, state: State, bound: Bound) -> Iterator[str]:
+    sizes = dict(zip("BTHKVL", bound.sizes.known, strict=True)) | {"B": state.batch}
+    for memory in memories(spec):
+        for buffer in memory.buffers:
+            found, needed = state.memories[memory.name][buffer.name].shape, [extent(a, sizes) for a in buffer.axes]
+            if list(found) != needed:
+                axes = f"[{', '.join(buffer.axes)}]{'; M = L - 1' if 'M' in buffer.axes else ''}"
+                yield (
+                    f"'{memory.full_name(buffer)}' of 'initial_state' has shape {list(found)}, but for these inputs it "
+                    f"is {needed} ({axes})."
+                )
