@@ -283,9 +283,7 @@ class Evaluator(Memory):
             return None
         operand = instruction.operands[int(rest.name[1:])]
         narrow = [instruction.operands[i] for i in _mentioned(factors)]
-        # a constant is such a factor where an input had better stay as it came
-        constant = bool(self.precise) and not narrow and factors != 1
-        if self.dims(operand) != dims or not (constant or any(self.dims(x) for x in narrow)):
+        if self.dims(operand) != dims or not any(self.dims(x) for x in narrow):
             return None
         # a factor that is itself a part of a sum would have to be whole first
         if any(x in self.sums_over_programs for x in narrow):

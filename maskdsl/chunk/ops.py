@@ -452,7 +452,7 @@ class Relay(Operation):
 
     S[n] is I of the sequence in its first slot, else what the slot before handed on: A[n] S[n] + a[n]' (b[n] S[n]) +
     P[n]' v[n]. o[n] = R[n] S[n], and F is what the last slot handed on, I where there is none. A is a number or a
-    diagonal, as its log; R, P and v are as in `Band`, a and b as in `Scan`; I and F are [B, h, S, K, V].
+    diagonal, as its log; R, P and v are as in `Band`, a and b factors of rank-one steps; I and F are [B, h, S, K, V].
 
     With level weights, I and F are [B, h, S, M, K, V], a state for each level from 1 on as seen from the first token
     of a slot, at position p: o[n] = sum over j of lam[t, carry(t, p, j)] R[n] S_j[n]. A slot whose last token is at

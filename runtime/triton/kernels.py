@@ -79,8 +79,8 @@ def _binder(kernel: Any, target: GPUTarget) -> tuple[Any, Any]:
 def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[Any]:
     """The compiled kernels, in order; equal sources are compiled once.
 
-    One that wants more than the `shared` bytes of shared memory that a program may use has its loops compiled without
-    loads that run ahead.
+    One that wants more than the `shared` bytes of shared memory that a program may use, or that Triton fails at (3.6 does
+    at some loops that hold products and conditions), has its loops compiled without loads that run ahead.
 
     Raises RuntimeError naming the kernel and its file where one does not compile.
     """
@@ -92,10 +92,14 @@ def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[
 
 
 def _fitting(source: Source, target: GPUTarget, shared: int) -> Any:
-    kernel = _compile(source, target)
-    if kernel.metadata.shared <= shared or source.options["num_stages"] == 1:
-        return kernel
-    return _compile(dataclasses.replace(source, options={**source.options, "num_stages": 1}), target)
+    plain = dataclasses.replace(source, options={**source.options, "num_stages": 1})
+    if plain == source:
+        return _compile(source, target)
+    try:
+        kernel = _compile(source, target)
+    except RuntimeError:
+        return _compile(plain, target)
+    return kernel if kernel.metadata.shared <= shared else _compile(plain, target)
 
 
 def _compile(source: Source, target: GPUTarget) -> Any:

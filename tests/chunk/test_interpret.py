@@ -290,30 +290,36 @@ def test_a_matrix_of_one_channel_is_no_log() -> None:
     assert squeezed(result(ops.Scan(), numbers(2, 3, 5), H, types=MATRIX_AND_STATE)) == [0, 1, 13]
 
 
-def test_scan_of_a_rank_one_step() -> None:
-    """a' b takes (x, y) to (30 x + 40 y, 0)."""
-    a, b = chunks([[[10, 0]]] * 3), chunks([[[3, 4]]] * 3)
-    states = chunks([[[1], [10]], [[100], [1000]], [[0], [0]]])
-    number, diagonal = logs(1, 2, 1), chunks([[[1], [1]], [[2], [3]], [[1], [1]]]).log()
-    forward = result(ops.Scan(), number, states, a, b)
-    assert forward[0, 0].squeeze(-1).tolist() == [[0, 0], [1, 10], near([430 + 2 + 100, 20 + 1000])]
-    forward = result(ops.Scan(), diagonal, states, a, b)
-    assert forward[0, 0].squeeze(-1).tolist() == [[0, 0], [1, 10], near([430 + 2 + 100, 30 + 1000])]
+def test_scan_that_solves_systems() -> None:
+    """One row a chunk: W = 2 (u + 3 S), S' = A S + 5 W + H."""
+    a, b, v, inverse = numbers(5, 5, 5), numbers(3, 3, 3), numbers(1, 10, 100), numbers(2, 2, 2)
+    states, answers = run(ops.SolvedScan(), logs(7, 11, 13), a, b, v, inverse)
+    second = 11 * 10 + 5 * 80
+    assert squeezed(states) == near([0, 10, second])
+    assert squeezed(answers) == near([2, 2 * (10 + 3 * 10), 2 * (100 + 3 * second)])
+    states, _ = run(ops.SolvedScan(), logs(7, 11, 13), a, b, v, inverse, numbers(1000, 0, 0))
+    assert squeezed(states) == near([0, 1010, 11 * 1010 + 5 * 2 * (10 + 3 * 1010)])
 
 
-def test_scan_of_a_rank_one_step_exchanges_its_factors_on_the_way_back() -> None:
-    """b' a takes (x, y) to (30 x, 40 x)."""
-    a, b = chunks([[[10, 0]]] * 3), chunks([[[3, 4]]] * 3)
-    states = chunks([[[0], [0]], [[100], [1000]], [[1], [10]]])
-    back = result(ops.Scan(reverse=True), logs(1, 2, 1), states, a, b)
-    assert back[0, 0].squeeze(-1).tolist() == [near([30 + 2 + 100, 40 + 20 + 1000]), [1, 10], [0, 0]]
+def test_scan_that_solves_systems_exchanges_its_factors_on_the_way_back() -> None:
+    """From the end the state is read by a, and written by b."""
+    a, b, v, inverse = numbers(5, 5, 5), numbers(3, 3, 3), numbers(1, 10, 100), numbers(2, 2, 2)
+    states, answers = run(ops.SolvedScan(reverse=True), logs(7, 11, 13), a, b, v, inverse)
+    second = 11 * 600 + 3 * 2 * (10 + 5 * 600)
+    assert squeezed(states) == near([second, 600, 0])
+    assert squeezed(answers) == near([2 * (1 + 5 * second), 2 * (10 + 5 * 600), 200])
 
 
-def test_factors_of_several_rows_read_one_state() -> None:
-    """The rows of a and b are terms of a sum: a' b takes (x, y) to (y, 100 x)."""
-    a, b = chunks([[[1, 0], [0, 100]]] * 3), chunks([[[0, 1], [1, 0]]] * 3)
-    states = chunks([[[2], [3]], [[0], [0]], [[0], [0]]])
-    assert squeezed(result(ops.Scan(), logs(1, 1, 1), states, a, b)) == [[0, 0], [2, 3], [2 + 3, 3 + 200]]
+def test_a_system_has_a_row_for_each_step() -> None:
+    """Rows of a and b are terms of a sum, and the system hands from the first to the second."""
+    a, b = chunks([[[1, 0], [0, 100]]] * 2), chunks([[[0, 1], [1, 0]]] * 2)
+    v, inverse = chunks([[[2], [3]]] * 2), chunks([[[1, 0], [10, 1]]] * 2)
+    states, answers = run(ops.SolvedScan(), logs(1, 1), a, b, v, inverse)
+    assert answers[0, 0].squeeze(-1).tolist() == [[2, 23], [2 + 2300, 10 * 2302 + 3 + 2]]
+    assert states[0, 0].squeeze(-1).tolist() == [[0, 0], [2, 2300]]
+    back, d_answers = run(ops.SolvedScan(reverse=True), logs(1, 1), a, b, v, inverse)
+    assert d_answers[0, 0, 1].squeeze(-1).tolist() == [2 + 30, 3]
+    assert back[0, 0].squeeze(-1).tolist() == [[3, 32], [0, 0]]
 
 
 @pytest.mark.parametrize(

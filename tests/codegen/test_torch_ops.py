@@ -135,10 +135,15 @@ def test_scan(operator: str, count: int, reverse: bool, batch: str) -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("batch", "heads"), [("B", "H"), ("1", "H"), ("B", "1")])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_scan_of_rank_one_steps(operator: str, count: int, reverse: bool, batch: str, heads: str, steps: int) -> None:
-    factor: Axes = (batch, heads, "N4", ax.positions(4, steps), "K")
-    types = [("B", heads, "N4", *OPERATORS[operator]), chunked(4, "K", "V"), factor, factor]
-    check(ops.Scan(reverse), types, sizes_for(count, 4))
+@pytest.mark.parametrize("writes", [False, True])
+def test_scan_that_solves_systems(
+    operator: str, count: int, reverse: bool, batch: str, heads: str, steps: int, writes: bool
+) -> None:
+    rows = ax.positions(4, steps)
+    factor, system = (batch, heads, "N4", rows, "K"), (batch, heads, "N4", rows, rows)
+    types: list[Axes] = [("B", heads, "N4", *OPERATORS[operator]), factor, factor, chunked(4, rows, "V"), system]
+    types += [chunked(4, "K", "V")] if writes else []
+    check(ops.SolvedScan(reverse), types, sizes_for(count, 4))
 
 
 # -- pairs of positions -------------------------------------------------------------------------------------------
@@ -274,10 +279,11 @@ def test_one_channel(operator: str) -> None:
     """Where K is 1 the three kinds of operators have one shape, and only matrices are no logs."""
     sizes = sizes_for(5, 2) | {"K": 1}
     types = [chunked(2, *OPERATORS[operator]), chunked(2, "K", "V")]
+    solved = [chunked(2, "C2", axis) for axis in ("K", "K", "V", "C2")]
     check(ops.Scan(), types, sizes)
     check(ops.Scan(reverse=True), types, sizes)
     if operator != "matrix":
-        check(ops.Scan(), [*types, chunked(2, "C2", "K"), chunked(2, "C2", "K")], sizes)
+        check(ops.SolvedScan(), [types[0], *solved], sizes)
     check(ops.Tree(2), types, sizes)
     nodes = Interpreter(sizes).step(ops.Tree(2), values(types, sizes), types)
     node_types = list(infer(ops.Tree(2), tuple(types)))
@@ -299,7 +305,8 @@ def test_logs_beyond_the_range_of_exp_forget_everything(operator: str) -> None:
     assert logs.unique().tolist() == [-1e4, 0]
     check(ops.Scan(), types, sizes, x0=logs)
     check(ops.Scan(reverse=True), types, sizes, x0=logs)
-    check(ops.Scan(), [*types, chunked(2, "C2", "K"), chunked(2, "C2", "K")], sizes, x0=logs)
+    solved = [chunked(2, "C2", axis) for axis in ("K", "K", "V", "C2")]
+    check(ops.SolvedScan(), [types[0], *solved], sizes, x0=logs)
     check(ops.Tree(2), types, sizes, x0=logs)
     nodes = Interpreter(sizes).step(ops.Tree(2), [logs, values(types, sizes)[1]], types)
     node_types = list(infer(ops.Tree(2), tuple(types)))

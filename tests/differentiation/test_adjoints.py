@@ -81,12 +81,6 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("select", ops.Select(2, "weak"), (LEVELS,)),
     ("select strong", ops.Select(2, "strong"), (LEVELS,)),
     *((f"scan of {kind}", ops.Scan(), (axes, STATES)) for kind, axes in OPERATORS.items()),
-    *(
-        (f"scan of {kind} and rank-one steps", ops.Scan(), (OPERATORS[kind], STATES, ROWS, ROWS))
-        for kind in ("number", "shared number", "diagonal")
-    ),
-    ("scan of shared rank-one steps", ops.Scan(), (OPERATORS["number"], STATES, SMALL, SMALL)),
-    ("scan of a shared left factor", ops.Scan(), (OPERATORS["diagonal"], STATES, SMALL, ROWS)),
     *((f"tree of {kind}", ops.Tree(2), (axes, STATES)) for kind, axes in OPERATORS.items()),
     *((f"band of {kind}", ops.Band(2, 4, 2, "weak"), (ROWS, axes, SMALL, VALUES)) for kind, axes in OPERATORS.items()),
     ("weighted band", ops.Band(1, None, 2, "strong"), (ROWS, OPERATORS["matrix"], ROWS, VALUES, LEVELS)),
@@ -195,6 +189,25 @@ def test_a_solution_is_what_the_gradient_of_its_system_is_made_of() -> None:
     assert sum(isinstance(i.op, ops.Dot) for i in made.instructions) == 3
 
 
+@pytest.mark.parametrize("kind", ["number", "shared number", "diagonal"])
+@pytest.mark.parametrize("shared", ["", "a", "b", "x0", "v"])
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_adjoint_of_a_scan_that_solves_systems(kind: str, shared: str, writes: bool, rounded: bool) -> None:
+    """Of the system, that is: the scan takes its inverse. What is shared has one value for all batch rows."""
+    build = Builder("test")
+    types = {"a": ROWS, "b": ROWS, "v": VALUES, "x0": PAIRS}
+    types |= {shared: ("1", *types[shared][1:])} if shared else {}
+    operator = build(ops.Load("operator", OPERATORS[kind]), name="operator")
+    a, b, v, x = (build(ops.Load(name, types[name]), name=name) for name in ("a", "b", "v", "x0"))
+    inverse = build(ops.Inverse(), build(ops.Tril(-1), x, name="system"), name="inverse")
+    if rounded:
+        inverse = build(ops.Cast(wide=False), inverse, name="narrow")
+    more = [build(ops.Load("h", STATES), name="h")] if writes else []
+    states, answers = build.apply(ops.SolvedScan(), operator, a, b, v, inverse, *more, name="scan")
+    assert_adjoint(build.program([("y0", states), ("y1", answers)]))
+
+
 @pytest.mark.parametrize("kind", OPERATORS)
 @pytest.mark.parametrize(("base", "admissibility"), [(2, "weak"), (2, "strong"), (3, "weak")])
 def test_adjoint_of_a_walk_over_a_tree(kind: str, base: int, admissibility: str) -> None:
@@ -212,7 +225,7 @@ def test_adjoint_of_a_walk_over_a_tree(kind: str, base: int, admissibility: str)
 def test_the_forward_operations_are_all_here() -> None:
     adjoints = {kind for kind in Operation.__subclasses__() if kind.__name__.endswith("Adjoint")}
     # what a schedule makes of others is never differentiated
-    elsewhere = {ops.Load, ops.Constant, ops.Identity, ops.Inverse, ops.Walk, ops.Resume}
+    elsewhere = {ops.Load, ops.Constant, ops.Identity, ops.Inverse, ops.SolvedScan, ops.Walk, ops.Resume}
     # and neither is a step
     elsewhere |= {ops.Split, ops.Regroup, ops.Enter, ops.SelectSlots}
     assert {type(op) for _, op, _ in (*CASES, *LAID)} | elsewhere | adjoints == set(Operation.__subclasses__())

@@ -144,12 +144,14 @@ def test_paths_without_kernels(mask: str, message: str) -> None:
 
 
 def test_a_scan_multiplies_by_the_factors_of_rank_one_steps() -> None:
-    """They wait in memory, as what is written to the states does, and no matrix is made of them."""
+    """And by the inverse of their system; no matrix is made of them."""
     divided = plan(library_spec("kda"), CONFIGURATION)
     for stages in (divided.first, divided.second):
         types = stages.program.types
-        (scan,) = (s.instruction for s in stages.stages if s.instruction and isinstance(s.instruction.op, ops.Scan))
-        assert [types[x][3:] for x in scan.operands] == [("K", "1"), ("K", "V"), ("C64", "K"), ("C64", "K")]
+        scans = [s for s in stages.stages if s.instruction and isinstance(s.instruction.op, ops.SolvedScan)]
+        (scan,) = (s.instruction for s in scans if s.instruction)
+        factors = [("K", "1"), ("C64", "K"), ("C64", "K"), ("C64", "V"), ("C64", "C64")]
+        assert [types[x][3:] for x in scan.operands[:5]] == factors
         assert not ops.matrices(types.values())
 
 

@@ -45,7 +45,7 @@ def test_an_accident_of_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_mistake_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.triton, "compile", failing(1, TypeError("no such function")))
+    monkeypatch.setattr(kernels.triton, "compile", failing(2, TypeError("no such function")))
     with pytest.raises(RuntimeError, match="does not compile: at 4:12"):
         compiled([SOURCE], TARGET, SHARED)
 
@@ -57,3 +57,15 @@ def test_loads_run_ahead_as_far_as_there_is_memory(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(kernels.triton, "compile", compile)
     assert compiled([SOURCE], TARGET, 1200) == [kernel_of(1200)]
     assert compiled([SOURCE], TARGET, 1199) == [kernel_of(400)]
+
+
+def test_a_loop_that_triton_fails_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once more, without loads that run ahead."""
+
+    def compile(source: object, target: GPUTarget, options: dict[str, int]) -> SimpleNamespace:
+        if options["num_stages"] > 1:
+            raise RuntimeError("PassManager::run failed")
+        return kernel_of(400)
+
+    monkeypatch.setattr(kernels.triton, "compile", compile)
+    assert compiled([SOURCE], TARGET, 1200) == [kernel_of(400)]
