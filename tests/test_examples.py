@@ -1,0 +1,50 @@
+"""What README and examples show runs as it stands."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = re.findall(r"```python\n(import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def generate() -> ModuleType:
+    found = importlib.util.spec_from_file_location("generate", ROOT / "examples" / "generate.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_has_programs() -> None:
+    assert len(PROGRAMS) == 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_a_program_in_the_readme_runs(program: str) -> None:
+    exec(program, {})
+
+
+def test_a_prompt_goes_on_alike_however_it_is_read(generate: ModuleType) -> None:
+    result = CliRunner().invoke(generate.main, ["--steps", "1"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "bytes are the same after each" in result.output
+    assert f"at positions [{generate.PROMPT}]" in result.output
+    assert "sample 3 of 3" in result.output
+
+
+def test_a_lost_piece_of_a_prompt_is_seen(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "ways", lambda prompt: {"one call": [prompt], "less": [prompt[:, :-1]]})
+    torch.manual_seed(0)
+    model = generate.Model().double()
+    with torch.no_grad(), pytest.raises(AssertionError, match="depends on how the prompt was read"):
+        generate.compare(model, generate.as_tokens(b"it reads all of this")[None])
