@@ -45,6 +45,19 @@ class Shape:
         return tuple(sizes[axis] for axis in each.kind.value)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """How a call is cut: each sequence before tokens `cuts`, rising or staying, 0 to T.
+
+    As a packed call has them, its pieces have `capacity` more tokens behind them, and the last tokens of each, at most
+    `steps`, can come one by one.
+    """
+
+    cuts: tuple[int, ...] = ()
+    steps: int = 1
+    capacity: int = 0
+
+
 def random_inputs(
     spec: Spec,
     shape: Shape,
@@ -112,3 +125,11 @@ def shapes(draw: st.DrawFn, spec: Spec, longest: int = 192) -> Shape:
     divisors = st.sampled_from([size for size in range(1, heads + 1) if heads % size == 0])
     key_heads = tuple((each.name, draw(divisors)) for each in spec.inputs if each.kind is Kind.KEY)
     return Shape(draw(st.integers(1, 2)), length, heads, features, values, levels, key_heads)
+
+
+@st.composite
+def parts(draw: st.DrawFn, length: int) -> Parts:
+    """Up to three cuts of `length` tokens, at ends of chunks of 64 and anywhere, so that pieces can be empty."""
+    edges = [edge for edge in (0, *EDGES, length) if edge <= length]
+    cuts = draw(st.lists(st.one_of(st.sampled_from(edges), st.integers(0, length)), max_size=3))
+    return Parts(tuple(sorted(cuts)), draw(st.integers(1, 12)), draw(st.integers(0, 70)))

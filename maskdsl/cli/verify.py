@@ -29,6 +29,9 @@ BACKENDS = ("auto", "torch", "triton")
 def verify(spec: str, name: str | None, examples: int, device: str, backend: Backend) -> None:
     """Compare the compiled SPEC, output and gradients, with its definition in float64 on random calls.
 
+    Each call is computed at once; in pieces, each from the state of the one before; as packed sequences; and in steps
+    of one token. What a backend has no kernels for is skipped, and the table says so.
+
     On failure the smallest call that fails is written as a script that runs on its own, NAME_counterexample.py.
 
     \b
@@ -54,22 +57,36 @@ def verify(spec: str, name: str | None, examples: int, device: str, backend: Bac
         script.write_text(report.counterexample, encoding="utf-8")
         click.echo(f"The smallest call that fails is in {script}; run it with: python {script}", err=True)
     else:
-        click.echo("ok: everything is within bounds.")
+        missing = ", ".join(each.way for each in report.skipped)
+        click.echo("ok: everything is within bounds" + (f"; not verified: {missing}." if missing else "."))
     sys.exit(not report.passed)
 
 
 def _table(title: str, report: Report) -> Table:
-    """A row for the output and each gradient, a column for each pair of sides: the worst relative error."""
+    """A block for each way to compute a call: rows of what was compared, a column for each pair of sides.
+
+    Cells are the worst relative errors.
+    """
     sides = list(dict.fromkeys(check.what for check in report.checks))
     calls = {what: max(check.calls for check in report.checks if check.what == what) for what in sides}
     allowed = {what: min(check.allowed for check in report.checks if check.what == what) for what in sides}
     table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("worst error", footer="calls\nallowed")
     for what in sides:
-        table.add_column(what.replace(", ", "\n"), footer=f"{calls[what]}\n{allowed[what]:.0e}", justify="right")
-    for of in dict.fromkeys(check.of for check in report.checks):
-        found = {check.what: check for check in report.checks if check.of == of}
-        table.add_row(of, *(_cell(found.get(what), allowed[what]) for what in sides))
+        header = what.replace(", ", "\n").replace(" = ", "\n= ")
+        table.add_column(header, footer=f"{calls[what]}\n{allowed[what]:.0e}", justify="right")
+    for way in dict.fromkeys(check.way for check in report.checks):
+        table.add_section()
+        table.add_row(f"[bold]{way}[/]")
+        for of in dict.fromkeys(check.of for check in report.checks if check.way == way):
+            found = {check.what: check for check in report.checks if (check.way, check.of) == (way, of)}
+            table.add_row(f"  {of}", *(_cell(found.get(what), allowed[what]) for what in sides))
+    for skipped in report.skipped:
+        table.add_section()
+        table.add_row(f"[bold]{skipped.way}[/] [yellow]skipped[/]")
+    if report.skipped:
+        table.caption = "\n".join(dict.fromkeys(f"Skipped: {each.why}" for each in report.skipped))
+        table.caption_justify = "left"
     return table
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import maskdsl.runtime.verification as verification
 from maskdsl.cli import main
-from maskdsl.runtime.verification import Check, Report
+from maskdsl.runtime.verification import Check, Report, Skipped
 
 
 def test_a_right_spec_passes() -> None:
@@ -17,10 +17,27 @@ def test_a_right_spec_passes() -> None:
     assert result.exit_code == 0
     assert "ok" in result.stdout
     assert "FAILED" not in result.stdout
+    assert "skipped" not in result.stdout
+    for way in ("at once", "pieces", "packed", "steps"):
+        assert way in result.stdout
+    assert "attend_1_1.state" in result.stdout
+
+
+def test_what_has_no_kernels_is_named_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = Check("at once", "compiled = recurrent, float32", "o", 1, 1e-7, 1e-5)
+    report = Report((check,), None, (Skipped("packed", "No kernels."), Skipped("steps", "No kernels.")))
+    monkeypatch.setattr(verification, "verify", lambda spec, examples, progress, device, backend: report)
+    result = CliRunner().invoke(main, ["verify", "retention"])
+    assert result.exit_code == 0
+    assert "packed skipped" in result.stdout
+    assert "steps skipped" in result.stdout
+    assert result.stdout.count("Skipped: No kernels.") == 1
+    assert "ok: everything is within bounds; not verified: packed, steps." in result.stdout
 
 
 def test_a_failure_leaves_a_runnable_script_and_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = Report((Check("compiled = recurrent, float64", "o", 1, 0.5, 1e-9),), "print('counterexample')\n")
+    check = Check("at once", "compiled = recurrent, float64", "o", 1, 0.5, 1e-10)
+    failed = Report((check,), "print('counterexample')\n")
     monkeypatch.setattr(verification, "verify", lambda spec, examples, progress, device, backend: failed)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["verify", "retention"])

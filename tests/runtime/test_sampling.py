@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from strategies import spec_texts
 
@@ -13,7 +13,7 @@ from maskdsl.language.load import specs
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import bind, needed_levels
 from maskdsl.runtime.regimes import TYPICAL, Regime
-from maskdsl.runtime.sampling import Shape, random_inputs, regimes, shapes
+from maskdsl.runtime.sampling import Shape, parts, random_inputs, regimes, shapes
 from maskdsl.spec import Spec
 
 GATES = {
@@ -88,6 +88,19 @@ def test_shapes_have_different_sizes_and_enough_levels(data: st.DataObject) -> N
     assert shape.T <= 100
     assert needed_levels(spec, shape.T) <= shape.L
     assert len({shape.H, shape.K, shape.V, shape.L}) == 4
+
+
+@given(st.data(), st.integers(1, 192))
+def test_cuts_rise_from_0_to_the_end(data: st.DataObject, length: int) -> None:
+    drawn = data.draw(parts(length))
+    assert [0, *drawn.cuts, length] == sorted([0, *drawn.cuts, length])
+    assert drawn.steps >= 1
+    assert drawn.capacity >= 0
+
+
+@pytest.mark.parametrize("cuts", [(0,), (64,), (63,), (65,), (128,), (100,), (64, 64)])
+def test_cuts_come_to_every_place(cuts: tuple[int, ...]) -> None:
+    find(parts(128), lambda drawn: drawn.cuts == cuts, settings=settings(max_examples=10_000))
 
 
 def test_a_seed_gives_the_same_values_in_every_dtype() -> None:
