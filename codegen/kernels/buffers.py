@@ -14,7 +14,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.codegen.kernels.kernel import RESERVED, Kernel
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
-from maskdsl.schedule.kinds import linear, scan_factors
+from maskdsl.schedule.kinds import linear, rounded_factors
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.tile import Tile
@@ -48,11 +48,14 @@ class Buffers:
     def __init__(self, program: Program, tiling: Tiling, gradient: str | None, precise: frozenset[str]) -> None:
         # rounded to operands in any case
         self.narrow = {r for i in program.instructions if i.op == ops.Cast(wide=False) for r in i.results}
-        self.narrow |= scan_factors(program)
+        self.narrow |= rounded_factors(program, precise)
         self.narrow -= {value for value in self.narrow if len(dims_of(program.types[value])) < 2}
-        # what systems are solved for is rounded by nobody
-        solved = {i.operands[3] for i in program.instructions if isinstance(i.op, ops.SolvedScan)} & precise
-        self.linear, self.precise = linear(program, gradient) - solved, precise
+        # what systems are solved for is rounded by nobody; where they are not either, no gradient is
+        scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
+        exact = any(i.operands[4] in precise for i in scans)
+        solved = {i.operands[3] for i in scans} & precise
+        self.linear = frozenset[str]() if exact else linear(program, gradient) - solved
+        self.precise = precise
         self.tiling, self.types = tiling, program.types
         self.names: dict[str, str] = {}
         for value in self.types:

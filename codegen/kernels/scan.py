@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.evaluate import Evaluator
@@ -56,7 +58,7 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
     assert isinstance(instruction.op, ops.SolvedScan)
     kernel, buffers, line, operand = emit.kernel, emit.buffers, emit.kernel.line, emit.tiling.operand
     operator, a, b, v, inverse, *writes = instruction.operands
-    halves = v in emit.precise and operand != "tl.float32"
+    exact, halves = (x in emit.precise and operand != "tl.float32" for x in (inverse, v))
     if instruction.op.reverse:
         a, b = b, a
     line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
@@ -71,24 +73,46 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
         states, answers = instruction.results
         leave(states, "carried")
         values = emit.value(v, place).name
-        read = emit.dot(emit.plain(b, place), f"carried.to({operand})")
+        read = _product(emit, _factors(emit, b, place, exact), f"carried.to({operand})")
         rows = place.tiles[b].rows
         read = emit.assign("read", f"{values} + {read}{f' * {rows}[:, None]' if rows else ''}")
-        system = emit.operand(inverse, place)
-        if instruction.op.reverse:
-            system = f"tl.trans({system})"
-        high = emit.assign("high", f"{read}.to({operand})")
-        solution = emit.dot(system, high)
-        if halves:
-            low = emit.assign("low", f"({read} - {high}.to(tl.float32)).to({operand})")
-            solution = f"tl.dot({system}, {high}, tl.dot({system}, {low}))"
+        systems = _operands(emit, emit.bare(inverse, place).name) if exact else [emit.operand(inverse, place)]
+        reads = _operands(emit, read) if halves else [f"{read}.to({operand})"]
+        solution = ""
+        for system, half in itertools.product(systems, reads):
+            # two smaller halves make less than what float32 rounds off
+            if system == systems[-1] or half == reads[-1]:
+                left = f"tl.trans({system})" if instruction.op.reverse else system
+                solution = f"tl.dot({left}, {half}, {solution})" if solution else emit.dot(left, half)
         found = emit.assign(answers, solution)
         leave(answers, found)
         log = emit.value(operator, place)
         line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
-        left = f"tl.trans({emit.plain(a, place)})"
+        left = [f"tl.trans({each})" for each in _factors(emit, a, place, exact)]
         rows = place.tiles[a].rows
         right = f"({found} * {rows}[:, None])" if rows else found
-        line(f"carried += {emit.dot(left, f'{right}.to({operand})')}")
+        line(f"carried += {_product(emit, left, f'{right}.to({operand})')}")
         for each in writes:
             line(f"carried += {emit.value(each, place).name}")
+
+
+def _factors(emit: Evaluator, value: str, place: Place, exact: bool) -> list[str]:
+    """A factor of a scan's steps as operands, but for factors of its rows."""
+    if not exact or emit.tile(value, place).given:
+        return [emit.plain(value, place)]
+    return _operands(emit, emit.bare(value, place).name)
+
+
+def _product(emit: Evaluator, left: list[str], right: str) -> str:
+    """The product of the sum of some operands with another one."""
+    text = emit.dot(left[0], right)
+    for each in left[1:]:
+        text = f"tl.dot({each}, {right}, {text})"
+    return text
+
+
+def _operands(emit: Evaluator, name: str) -> list[str]:
+    """A tile of float32 in two halves, the smaller first."""
+    operand = emit.tiling.operand
+    high = emit.assign("high", f"{name}.to({operand})")
+    return [emit.assign("low", f"({name} - {high}.to(tl.float32)).to({operand})"), high]

@@ -23,7 +23,7 @@ class Adjoints:
         for each in build.instructions:
             if isinstance(each.op, ops.Inverse):
                 self.systems[each.results[0]] = each.operands[0]
-            elif isinstance(each.op, ops.Cast) and each.operands[0] in self.systems:
+            elif isinstance(each.op, ops.Cast | ops.Repeat) and each.operands[0] in self.systems:
                 self.systems[each.results[0]] = self.systems[each.operands[0]]
 
     def sources(self, instruction: Instruction) -> Sequence[str]:
@@ -192,11 +192,23 @@ class Adjoints:
             gradient = build(ops.Dot(False, True), left, right, name=f"d_{factor}")
             found.append(self.reduce(gradient, types[factor]))
         system, pairs = self.systems[inverse], [d_v, answers]
-        if build.makers[inverse].op == ops.Cast(wide=False):
+        if self._is_rounded(inverse):
             pairs = [build(ops.Cast(wide=True), x, name=f"{x}_double") for x in pairs]
         full = build(ops.Dot(False, True), *pairs, name=f"d_{system}_full")
-        d_system = self.reduce(build(ops.Tril(-1), full, name=f"d_{system}"), types[system])
+        d_system = build(ops.Tril(-1), full, name=f"d_{system}")
+        if types[system][1] != types[d_system][1] == "H" and types[system][1] != "1":
+            d_system = build(ops.GroupSum(ax.ratio(types[system][1]), 1), d_system, name=f"{d_system}_group")
+        d_system = self.reduce(d_system, types[system])
         return [*found, self.reduce(d_v, types[v]), d_system, *(self.reduce(after, types[x]) for x in writes)]
+
+    def _is_rounded(self, inverse: str) -> bool:
+        """Whether a scan takes an inverse in the precision of the call."""
+        maker = self.build.makers[inverse]
+        while not isinstance(maker.op, ops.Inverse):
+            if maker.op == ops.Cast(wide=False):
+                return True
+            maker = self.build.makers[maker.operands[0]]
+        return False
 
     def reduce(self, grad: str, target: Axes) -> str:
         """A gradient summed over the axes along which its value was broadcast."""

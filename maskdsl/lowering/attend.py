@@ -91,7 +91,9 @@ class TermLowering:
         precise = steps(emit, *path)
         inverse, v = self._narrow(solved(emit, precise)), self._values(node)
         writes = () if found.reads is None else (emit.dot(plain.pushed, v, "states", tx=True),)
-        values = v if found.reads is None else emit.dot(found.reads, v, "reads_values")
+        values = v
+        if precise.reads is not None:
+            values = self._narrow(emit.dot(precise.reads, self._precise(v, wide=True), "reads_values"))
         pulled, *operands = emit.match(
             CHUNK_HEADS, plain.pulled, plain.decay, found.leaving, found.entering, values, inverse, *writes
         )

@@ -46,9 +46,10 @@ class Cut:
         self.gradients, self.precise = phases.gradients, phases.precise
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
         self.factors = scan_factors(program)
-        self.steps = {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[1:3]}
+        scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
+        self.steps = {self._bare(x) for i in scans for x in i.operands[1:3]}
         # products with the state of a chunk are at hand in any case
-        self.replaced |= {x for i in program.instructions if isinstance(i.op, ops.SolvedScan) for x in i.operands[5:]}
+        self.replaced |= {x for i in scans for x in i.operands[5:]}
         self.scanned = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Resume)}
 
     def stored(
@@ -81,6 +82,12 @@ class Cut:
             return set()
         _, (reachable, _) = nx.minimum_cut(graph, "source", "sink")
         return {v for v in seen if (v, "in") in reachable and (v, "out") not in reachable}
+
+    def _bare(self, value: str) -> str:
+        """What a value is but for how it is laid out."""
+        while isinstance(self.maker[value].op, ops.Chunk | ops.Repeat):
+            (value,) = self.maker[value].operands
+        return value
 
     def joins_channels(self, value: str) -> bool:
         """Whether a value is made of all key channels of another, or is or uses a matrix of channels."""

@@ -127,8 +127,14 @@ def scan_factors(program: Program) -> frozenset[str]:
     return frozenset(found | {x for x in wide if isinstance(maker[x].op, ops.Map)})
 
 
+def rounded_factors(program: Program, precise: frozenset[str]) -> frozenset[str]:
+    """Those of them that are rounded: where systems are not, the factors of steps are not either."""
+    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan) and i.operands[4] in precise]
+    return scan_factors(program) - {x for i in scans for x in i.operands[1:3]}
+
+
 def scanned(program: Program) -> frozenset[str]:
-    """What follows from scans that write as they read."""
+    """What follows from scans that solve systems."""
     return _behind(program, lambda i: isinstance(i.op, ops.SolvedScan))
 
 

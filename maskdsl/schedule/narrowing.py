@@ -5,10 +5,12 @@ Nearly all products take operands in half precision in any case, and loading the
     y_narrow = Cast(y)
     z = Dot(x, y)         -->    z = Dot(x, y_narrow)
 
-But a scan that solves systems takes differences of the values that come in, which rounding would spoil.
+But a scan that solves systems takes differences of the values that come in, which rounding would spoil, and for steps
+along other vectors than keys, of what these make.
 
     u_narrow = Cast(u)
-    S, W = SolvedScan(A, a, b, u_narrow, X)    -->    S, W = SolvedScan(A, a, b, u, X)
+    X_narrow = Cast(X)
+    S, W = SolvedScan(A, a, b, u_narrow, X_narrow)    -->    S, W = SolvedScan(A, a, b, u, X)
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ def narrowed(program: Program) -> Program:
     """The same program, the products that follow a rounding reading what was rounded, scans the values before it."""
     rounded: dict[str, str] = {}
     exact: dict[str, str] = {}
+    maker = {r: i for i in program.instructions for r in i.results}
     instructions = []
     for instruction in program.instructions:
         operands = instruction.operands
@@ -32,6 +35,8 @@ def narrowed(program: Program) -> Program:
         elif isinstance(instruction.op, ops.Dot):
             operands = tuple(rounded.get(x, x) for x in operands)
         elif isinstance(instruction.op, ops.SolvedScan):
-            operands = (*operands[:3], exact.get(operands[3], operands[3]), *operands[4:])
+            value, inverse = (exact.get(x, x) for x in operands[3:5])
+            system = inverse if maker[inverse].op == ops.Inverse(wide=True) else operands[4]
+            operands = (*operands[:3], value, system, *operands[5:])
         instructions.append(dataclasses.replace(instruction, operands=operands))
     return prune(dataclasses.replace(program, instructions=tuple(instructions)))

@@ -201,12 +201,10 @@ class _Division:
 
         So is what programs can split the channels of.
         """
-        apart = (ops.Scan(), ops.Scan(reverse=True), ops.Scan(every=2))
-        scanned = {x for i in self.program.instructions if i.op in apart for x in i.operands}
+        scanned = {x for i in self.program.instructions if isinstance(i.op, ops.Scan) for x in i.operands}
         found: dict[tuple[bool, bool], list[str]] = {}
         for value in dict.fromkeys(values):
-            key = value in scanned, self._splits(value, phase)
-            found.setdefault(key, []).append(value)
+            found.setdefault((value in scanned, self._splits(value, phase)), []).append(value)
         return [tuple(found[key]) for key in sorted(found)]
 
     def _splits(self, value: str, phase: int) -> bool:

@@ -79,8 +79,8 @@ def _binder(kernel: Any, target: GPUTarget) -> tuple[Any, Any]:
 def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[Any]:
     """The compiled kernels, in order; equal sources are compiled once.
 
-    One that wants more than the `shared` bytes of shared memory that a program may use, or that Triton fails at (3.6 does
-    at some loops that hold products and conditions), has its loops compiled without loads that run ahead.
+    One that wants more than the `shared` bytes of shared memory that a program may use, or that Triton fails at (3.6
+    does at some loops that hold products and conditions), has its loops compiled without loads that run ahead.
 
     Raises RuntimeError naming the kernel and its file where one does not compile.
     """
