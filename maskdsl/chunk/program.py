@@ -134,3 +134,10 @@ def prune(program: Program) -> Program:
     ends = [n for n, instruction in enumerate(program.instructions) if outputs & set(instruction.results)]
     needed = set(ends).union(*(nx.ancestors(graph, end) for end in ends))
     return Program(program.name, tuple(program.instructions[n] for n in sorted(needed)), program.outputs)
+
+
+def trim(program: Program) -> Program:
+    """The same, but every load stays: an input without effect has a gradient too, of zeros."""
+    kept = prune(program).instructions
+    instructions = tuple(i for i in program.instructions if isinstance(i.op, Load) or i in kept)
+    return Program(program.name, instructions, program.outputs)

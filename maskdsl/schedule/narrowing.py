@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 
 from maskdsl.chunk import ops
-from maskdsl.chunk.program import Program, prune
+from maskdsl.chunk.program import Program, trim
 
 
 def narrowed(program: Program) -> Program:
@@ -39,4 +39,4 @@ def narrowed(program: Program) -> Program:
             system = inverse if maker[inverse].op == ops.Inverse(wide=True) else operands[4]
             operands = (*operands[:3], value, system, *operands[5:])
         instructions.append(dataclasses.replace(instruction, operands=operands))
-    return prune(dataclasses.replace(program, instructions=tuple(instructions)))
+    return trim(dataclasses.replace(program, instructions=tuple(instructions)))

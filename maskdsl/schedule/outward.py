@@ -16,7 +16,7 @@ import sympy
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.infer import infer
-from maskdsl.chunk.program import Builder, Instruction, Program, prune, verify
+from maskdsl.chunk.program import Builder, Instruction, Program, trim, verify
 
 X0, X1 = ops.argument(0), ops.argument(1)
 
@@ -25,7 +25,7 @@ _Product = tuple[str, sympy.Expr, tuple[str, ...]]
 
 def outward(program: Program) -> Program:
     """The same program, factors of the rows of vectors on the outside of products with gates."""
-    return verify(prune(dataclasses.replace(program, instructions=tuple(_Outward(program).instructions()))))
+    return verify(trim(dataclasses.replace(program, instructions=tuple(_Outward(program).instructions()))))
 
 
 class _Outward:
