@@ -78,20 +78,14 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
         read = emit.assign("read", f"{values} + {read}{f' * {rows}[:, None]' if rows else ''}")
         systems = _operands(emit, emit.bare(inverse, place).name) if exact else [emit.operand(inverse, place)]
         reads = _operands(emit, read) if halves else [f"{read}.to({operand})"]
-        solution = ""
-        for system, half in itertools.product(systems, reads):
-            # two smaller halves make less than what float32 rounds off
-            if system == systems[-1] or half == reads[-1]:
-                left = f"tl.trans({system})" if instruction.op.reverse else system
-                solution = f"tl.dot({left}, {half}, {solution})" if solution else emit.dot(left, half)
-        found = emit.assign(answers, solution)
+        found = emit.assign(answers, _solution(emit, systems, reads, transposed=instruction.op.reverse))
         leave(answers, found)
         log = emit.value(operator, place)
         line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
-        left = [f"tl.trans({each})" for each in _factors(emit, a, place, exact)]
+        pushed = [f"tl.trans({each})" for each in _factors(emit, a, place, exact)]
         rows = place.tiles[a].rows
-        right = f"({found} * {rows}[:, None])" if rows else found
-        line(f"carried += {_product(emit, left, f'{right}.to({operand})')}")
+        written = f"({found} * {rows}[:, None])" if rows else found
+        line(f"carried += {_product(emit, pushed, f'{written}.to({operand})')}")
         for each in writes:
             line(f"carried += {emit.value(each, place).name}")
 
@@ -101,6 +95,17 @@ def _factors(emit: Evaluator, value: str, place: Place, exact: bool) -> list[str
     if not exact or emit.tile(value, place).given:
         return [emit.plain(value, place)]
     return _operands(emit, emit.bare(value, place).name)
+
+
+def _solution(emit: Evaluator, systems: list[str], reads: list[str], *, transposed: bool) -> str:
+    """The product of an inverse and what a system reads, each in one or two halves."""
+    text = ""
+    for system, half in itertools.product(systems, reads):
+        # two smaller halves make less than what float32 rounds off
+        if system == systems[-1] or half == reads[-1]:
+            left = f"tl.trans({system})" if transposed else system
+            text = f"tl.dot({left}, {half}, {text})" if text else emit.dot(left, half)
+    return text
 
 
 def _product(emit: Evaluator, left: list[str], right: str) -> str:
