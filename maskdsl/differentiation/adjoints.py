@@ -154,9 +154,16 @@ class Adjoints:
         dx = self._of_right(op, operands, dy) if left else self._of_left(op, operands, dy)
         first, second = (y, dx) if op.transpose_x or not left else (dx, y)
         full = build(ops.Dot(not left, left), first, second, name=f"d_{system}_full")
-        d_system = self.reduce(build(ops.Tril(-1), full, name=f"d_{system}"), build.types[system])
-        dx = self.reduce(dx, build.types[x])
+        d_system, dx = self._below_diagonal(full, system), self.reduce(dx, build.types[x])
         return [d_system, dx] if left else [dx, d_system]
+
+    def _below_diagonal(self, full: str, system: str) -> str:
+        """The part of a gradient that a system has, summed over the heads that share it."""
+        build, axes = self.build, self.build.types[system]
+        found = build(ops.Tril(-1), full, name=f"d_{system}")
+        if axes[1] not in ("1", build.types[found][1]):
+            found = build(ops.GroupSum(ax.ratio(axes[1]), 1), found, name=f"{found}_group")
+        return self.reduce(found, axes)
 
     def _inverse(self, system: str, inverse: str, dy: str) -> str:
         """X = (I - L)^-1 gives dL = X' dX X', of which L has the part below the diagonal."""
@@ -195,10 +202,7 @@ class Adjoints:
         if self._is_rounded(inverse):
             pairs = [build(ops.Cast(wide=True), x, name=f"{x}_double") for x in pairs]
         full = build(ops.Dot(False, True), *pairs, name=f"d_{system}_full")
-        d_system = build(ops.Tril(-1), full, name=f"d_{system}")
-        if types[system][1] != types[d_system][1] == "H" and types[system][1] != "1":
-            d_system = build(ops.GroupSum(ax.ratio(types[system][1]), 1), d_system, name=f"{d_system}_group")
-        d_system = self.reduce(d_system, types[system])
+        d_system = self._below_diagonal(full, system)
         return [*found, self.reduce(d_v, types[v]), d_system, *(self.reduce(after, types[x]) for x in writes)]
 
     def _is_rounded(self, inverse: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from agreement import Outcome, exact, in_dtype, outcome
+from agreement import Outcome, compiled, exact, in_dtype, outcome
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from strategies import spec_texts
@@ -51,6 +51,21 @@ def test_random_specs(data: st.DataObject, text: str, regime: Regime) -> None:
     note(f"{text}{shape}")
     # Reflections of parallel keys cancel within a chunk, and a sum of strong log decays is rounded to 4e-6.
     assert_agrees(attention, shape, regime, single_precision=3e-4)
+
+
+PATHS = ("delta(k, 0.5)", "semiseparable(g) @ delta(k, 0.5)", "rank1(-k, k)", "semiseparable(d) @ delta(k, 0.5)")
+
+
+@pytest.mark.parametrize("around", ["{}", "({}) * fenwick(lam)", "({}) * window(20)"])
+@pytest.mark.parametrize("path", PATHS)
+def test_heads_that_share_keys(path: str, around: str) -> None:
+    """Systems of rank-one steps are those of key heads where no decay of a head is in them."""
+    mask = around.format(path)
+    declared = {"g": "g : token <= 0", "d": "d : channel <= 0", "lam": "lam : level"}
+    needed = [line for name, line in declared.items() if f"({name})" in mask]
+    attention = compiled("q, x : key", "v : value", *needed, "k = l2norm(x)", f"return attend(q, k, v, {mask})")
+    shape = Shape(B=1, T=70, H=4, K=5, V=3, L=8, key_heads=(("q", 4), ("x", 2)))
+    assert_agrees(attention, shape, "mild", single_precision=1e-5)
 
 
 @pytest.mark.parametrize("regime", ["mild", "mixed"])

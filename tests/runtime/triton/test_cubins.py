@@ -27,7 +27,7 @@ from maskdsl.spec import Spec
 
 LENGTH = 4096
 
-EVERYWHERE = ("linear_attention", "log_linear_gated_deltanet", "log_linear_gla", "mamba2", "windowed_decay")
+EVERYWHERE = ("gated_deltanet", "linear_attention", "log_linear_gated_deltanet", "log_linear_gla", "mamba2", "windowed_decay")
 
 SPILLS: dict[tuple[str, str], dict[str, int]] = {
     ("gated_deltanet", "B"): {"backward_chunks_2": 64, "backward_chunks_3": 96},
