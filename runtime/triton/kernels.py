@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,11 +95,11 @@ def _fitting(source: Source, target: GPUTarget, shared: int) -> Any:
     plain = dataclasses.replace(source, options={**source.options, "num_stages": 1})
     if plain == source:
         return _compile(source, target)
-    try:
+    with suppress(RuntimeError):
         kernel = _compile(source, target)
-    except RuntimeError:
-        return _compile(plain, target)
-    return kernel if kernel.metadata.shared <= shared else _compile(plain, target)
+        if kernel.metadata.shared <= shared:
+            return kernel
+    return _compile(plain, target)
 
 
 def _compile(source: Source, target: GPUTarget) -> Any:
@@ -117,9 +117,11 @@ def _torn(error: BaseException | None) -> bool:
 
     CPython keeps that count for a whole process ("AST constructor recursion depth mismatch").
     """
-    while error is not None:
+    told: list[BaseException] = []  # an error raised twice can be among its own causes
+    while error is not None and error not in told:
         if isinstance(error, SystemError) and "recursion depth mismatch" in str(error):
             return True
+        told.append(error)
         error = error.__cause__ or error.__context__
     return False
 

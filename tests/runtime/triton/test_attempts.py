@@ -50,6 +50,15 @@ def test_a_mistake_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         compiled([SOURCE], TARGET, SHARED)
 
 
+def test_an_error_among_its_own_causes(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = TypeError("no such function")
+    error.__context__ = ValueError("at 4:12")
+    error.__context__.__context__ = error
+    monkeypatch.setattr(kernels.triton, "compile", failing(2, error))
+    with pytest.raises(RuntimeError, match="does not compile: at 4:12"):
+        compiled([SOURCE], TARGET, SHARED)
+
+
 def test_loads_run_ahead_as_far_as_there_is_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def compile(source: object, target: GPUTarget, options: dict[str, int]) -> SimpleNamespace:
         return kernel_of(400 * options["num_stages"])
