@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ from maskdsl.runtime.function import apply, apply_laid_out
 from maskdsl.runtime.oracle import dense, recurrent
 from maskdsl.runtime.sequences import Sequences, sequences
 from maskdsl.runtime.state import State, empty_state
-from maskdsl.runtime.step import bind_token, run_token
+from maskdsl.runtime.step import Token, bind_token, run_token
 from maskdsl.schedule.configuration import Configuration
+from maskdsl.schedule.token import StepConfiguration
 from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 Backend = Literal["auto", "torch", "triton"]
 Direction = Literal["forward", "backward", "step"]
 Oracle = Literal["dense", "recurrent"]
+Kernels = TypeVar("Kernels", Configuration, StepConfiguration)
+"""What generated kernels depend on."""
 
 ROUTES = 1024
 """How many layouts of calls are remembered; beyond that all are checked anew."""
@@ -65,10 +68,10 @@ class Attention:
         self.backend = backend
         self._signature = Signature(chunk=chunk)
         self._latest: Signature | Configuration = self._signature
-        self._latest_step = Signature()
+        self._latest_step: Signature | StepConfiguration = Signature()
         self._modules: dict[Signature, Any] = {}
         self._steps: dict[Signature, Any] = {}
-        self._programs: dict[Configuration, Program | str] = {}
+        self._programs: dict[Configuration | StepConfiguration, Program | str] = {}
         self._routes: dict[tuple[Any, ...], _Route] = {}
         self._names = tuple(each.name for each in spec.inputs)
         self._memories = memories(spec)
@@ -176,7 +179,10 @@ class Attention:
 
         Inputs are as in a call with T = 1, or all of those by token come without the time axis, and then so does the
         output: [B, 1, H, V] or [B, H, V]. `slots` [B] are the sequences of a larger state that the batch goes on with,
-        each once; the others stay as they are. Nothing is differentiated. A step runs as PyTorch on every backend.
+        each once; the others stay as they are. Nothing is differentiated.
+
+        On a GPU a step is one kernel, which reads the levels that hold something and writes the one that changes. It
+        can be captured in a CUDA graph: each replay is one token more, for as long as the levels last.
 
         Raises CallError, before anything changes, for what does not fit: an input, the state of another spec, a batch
         of another size, slots that are not there or named twice (seen on a CPU only), a position beyond the levels. On
@@ -184,6 +190,12 @@ class Attention:
         """
         token = bind_token(self.spec, self._memories, state, args, kwargs, slots)
         sizes = token.bound.sizes
+        configuration = self._step_configuration(token, state, slots)
+        if configuration is not None:
+            from maskdsl.runtime.triton.step import run_token as run_by_kernel
+
+            self._latest_step = configuration
+            return run_by_kernel(self._program(configuration), self.spec, state, token, slots)
         self._latest_step = Signature(ratios_of(dict(sizes.key_heads), sizes.H))
         return run_token(self._step_module(self._latest_step), self.spec, state, token, slots)
 
@@ -207,7 +219,9 @@ class Attention:
         if direction not in get_args(Direction):
             raise ValueError(f"Unknown direction '{direction}': choose 'forward', 'backward' or 'step'.")
         if direction == "step":
-            return _source(self._step_module(self._latest_step), direction)
+            step = self._latest_step
+            made = self._step_module(step) if isinstance(step, Signature) else self._program(step).module
+            return _source(made, direction)
         latest = self._latest
         if isinstance(latest, Configuration) and direction == "backward":
             latest = dataclasses.replace(latest, training=True)
@@ -229,14 +243,33 @@ class Attention:
 
     def _configuration(self, bound: Bound, result: torch.dtype, training: bool) -> Configuration | None:
         """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""
-        on_gpu = next(iter(bound.tensors.values())).device.type == "cuda"
-        if self.backend == "torch" or (self.backend == "auto" and not on_gpu):
-            return None
-        try:
+
+        def find() -> Configuration:
             from maskdsl.runtime.triton.build import configuration_of, device_kind
 
             kind = device_kind(bound.tensors)
-            configuration = configuration_of(bound, result, self._signature.chunk, kind, training)
+            return configuration_of(bound, result, self._signature.chunk, kind, training)
+
+        return self._kernels(find, next(iter(bound.tensors.values())).device)
+
+    def _step_configuration(self, token: Token, state: State, slots: Tensor | None) -> StepConfiguration | None:
+        """The same for a step."""
+
+        def find() -> StepConfiguration:
+            from maskdsl.runtime.triton.build import device_kind
+            from maskdsl.runtime.triton.step import step_configuration
+
+            device_kind(token.bound.tensors)
+            return step_configuration(token, state, slots)
+
+        return self._kernels(find, state.device)
+
+    def _kernels(self, find: Callable[[], Kernels], device: torch.device) -> Kernels | None:
+        """What `find` names, with its program at hand; None where PyTorch takes the call."""
+        if self.backend == "torch" or (self.backend == "auto" and device.type != "cuda"):
+            return None
+        try:
+            configuration = find()
             self._program(configuration)
         except ModuleNotFoundError as error:
             if error.name != "triton":
@@ -250,7 +283,7 @@ class Attention:
             raise CallError(unsupported)
         return None
 
-    def _program(self, configuration: Configuration) -> Program:
+    def _program(self, configuration: Configuration | StepConfiguration) -> Program:
         """The program of a configuration, made once. Raises Unsupported, every time, where there is none."""
         from maskdsl.runtime.triton.build import load
 

@@ -44,8 +44,8 @@ STAGES: dict[str, Callable[[Spec, str, Example], str]] = {
     "normal": lambda spec, *_: _masks(spec, lambda mask: to_mask(normalize(mask))),
     "chunk": lambda spec, direction, _: chunk_text(_program(spec, direction)),
     "torch": lambda spec, direction, _: function_source(_source(spec, direction), direction),
-    "triton": lambda spec, direction, example: function_source(_kernels(spec, direction, example).text, direction),
-    "ptx": lambda spec, direction, example: _kernels(spec, direction, example).assembly(direction),
+    "triton": lambda spec, direction, example: function_source(_kernels(spec, example).text(direction), direction),
+    "ptx": lambda spec, direction, example: _kernels(spec, example).assembly(direction),
 }
 
 
@@ -77,9 +77,7 @@ def _source(spec: Spec, direction: str) -> str:
     return Signature().step_source(spec) if direction == "step" else Signature().source(spec)
 
 
-def _kernels(spec: Spec, direction: str, example: Example) -> Kernels:
-    if direction == "step":
-        raise Unsupported("A step has no kernels; its program is PyTorch, stage 'torch'.")
+def _kernels(spec: Spec, example: Example) -> Kernels:
     try:
         from maskdsl.runtime.triton.offline import Kernels, usual_shape
     except ModuleNotFoundError as error:

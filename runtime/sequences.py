@@ -178,7 +178,7 @@ def _size_problems(spec: Spec, state: State, bound: Bound) -> Iterator[str]:
     sizes = dict(zip("BTHKVL", bound.sizes.known, strict=True)) | {"B": state.batch}
     for memory in memories(spec):
         for buffer in memory.buffers:
-            found, needed = state.memories[memory.name][buffer.name].shape, [extent(a, sizes) for a in buffer.axes]
+            found, needed = state.held[memory.name][buffer.name].shape, [extent(a, sizes) for a in buffer.axes]
             if list(found) != needed:
                 axes = f"[{', '.join(buffer.axes)}]{'; M = L - 1' if 'M' in buffer.axes else ''}"
                 yield (

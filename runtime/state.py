@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk.axes import extent
+from maskdsl.codegen.torch_ops.positions import occupied
 from maskdsl.diagnostics import CallError
-from maskdsl.lowering.memory import LOGS, memories
+from maskdsl.lowering.memory import LOGS, POSITIONS, STATES, memories
 from maskdsl.spec import Spec
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -24,6 +25,9 @@ class State:
     `maskdsl.lowering.memory` gives; all but `logs` have the dtype of the state, logs are float64 always. `positions` is
     [B] int64, how many tokens each sequence has seen. `furthest` is at least the largest of them and known without
     asking the device: steps and copies keep it.
+
+    A step by a kernel leaves what it has moved to another level where it was. `held` are the tensors with such
+    leftovers in the rows of levels that are empty; `memories` and `buffers()` clear these first.
     """
 
     def __init__(
@@ -32,11 +36,20 @@ class State:
         memories: Mapping[str, Mapping[str, Tensor]],
         positions: Tensor,
         furthest: int | None = None,
+        leftovers: bool = False,
     ) -> None:
         self.spec = spec
-        self.memories = {name: dict(buffers) for name, buffers in memories.items()}
+        self.held = {name: dict(buffers) for name, buffers in memories.items()}
+        self.leftovers = leftovers
         self.positions = positions
         self.furthest = int(positions.max()) if furthest is None else furthest
+
+    @property
+    def memories(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors by memory and buffer."""
+        if self.leftovers:
+            self._clear()
+        return self.held
 
     @property
     def batch(self) -> int:
@@ -51,12 +64,12 @@ class State:
     @property
     def dtype(self) -> torch.dtype | None:
         """That of all buffers but logs; None where there are none."""
-        return next((x.dtype for _, name, x in self.buffers() if name != LOGS), None)
+        return next((x.dtype for kept in self.held.values() for name, x in kept.items() if name != LOGS), None)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all its tensors."""
-        return self.positions.nbytes + sum(x.nbytes for _, _, x in self.buffers())
+        return self.positions.nbytes + sum(x.nbytes for kept in self.held.values() for x in kept.values())
 
     def buffers(self) -> Iterator[tuple[str, str, Tensor]]:
         """Each memory's name, its buffer's name, and the buffer."""
@@ -94,13 +107,15 @@ class State:
             raise ValueError(f"The state of '{other.spec.name}' cannot go into one of '{self.spec.name}'.")
         index = torch.as_tensor(slots, device=self.device, dtype=torch.int64)
         with torch.no_grad():
-            for memory, name, x in self.buffers():
-                x.index_copy_(0, index, other.memories[memory][name].to(x))
+            for memory, kept in self.held.items():
+                for name, x in kept.items():
+                    x.index_copy_(0, index, other.held[memory][name].to(x))
             self.positions.index_copy_(0, index, other.positions.to(self.positions))
         self.furthest = max(self.furthest, other.furthest)
+        self.leftovers |= other.leftovers
 
     def to(self, *targets: torch.dtype | torch.device | str) -> State:
-        """The state in another dtype, float32, bfloat16 or float64, on another device, or both.
+        """A state of its own in another dtype, float32, bfloat16 or float64, on another device, or both.
 
         Positions and logs keep their dtype. Raises ValueError for any other dtype.
         """
@@ -110,24 +125,20 @@ class State:
         if wrong:
             raise ValueError(_wrong_dtype(wrong[0]))
 
-        def moved(x: Tensor) -> Tensor:
-            for device in devices:
-                x = x.to(device)
-            return x
+        def changed(name: str, x: Tensor) -> Tensor:
+            new = x
+            for target in [*devices, *(dtypes if name not in (LOGS, POSITIONS) else ())]:
+                new = new.to(target)
+            return x.clone() if new is x else new
 
-        def converted(name: str, x: Tensor) -> Tensor:
-            for dtype in dtypes if name != LOGS else ():
-                x = x.to(dtype)
-            return moved(x)
-
-        changed = {m: {name: converted(name, x) for name, x in kept.items()} for m, kept in self.memories.items()}
-        return State(self.spec, changed, moved(self.positions), self.furthest)
+        held = {m: {name: changed(name, x) for name, x in kept.items()} for m, kept in self.held.items()}
+        return State(self.spec, held, changed(POSITIONS, self.positions), self.furthest, self.leftovers)
 
     def __repr__(self) -> str:
         shown = ", ".join(map(str, self.positions[:SHOWN].tolist())) + (", ..." if self.batch > SHOWN else "")
         kept = [
             f"{memory} ({', '.join(f'{name} {list(x.shape)}' for name, x in buffers.items())})"
-            for memory, buffers in self.memories.items()
+            for memory, buffers in self.held.items()
             if buffers
         ]
         dtype = str(self.dtype).removeprefix("torch.")
@@ -137,8 +148,17 @@ class State:
         )
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> State:
-        changed = {memory: {name: change(x) for name, x in kept.items()} for memory, kept in self.memories.items()}
-        return State(self.spec, changed, change(self.positions), self.furthest)
+        changed = {memory: {name: change(x) for name, x in kept.items()} for memory, kept in self.held.items()}
+        return State(self.spec, changed, change(self.positions), self.furthest, self.leftovers)
+
+    @torch.no_grad()
+    def _clear(self) -> None:
+        for memory in memories(self.spec):
+            if memory.term.hierarchy is not None and STATES in self.held[memory.name]:
+                rows = self.held[memory.name][STATES]
+                base, admissibility = memory.term.hierarchy.base, memory.term.hierarchy.admissibility
+                empty = ~occupied(self.positions, rows.shape[2] + 1, base, admissibility)
+                rows.masked_fill_(empty[:, None, :, None, None], 0)
 
 
 def empty_state(
@@ -166,6 +186,13 @@ def empty_state(
         wide = torch.float64 if buffer.name == LOGS else dtype
         found[memory][buffer.name] = torch.zeros(shape, device=device, dtype=wide)
     return State(spec, found, torch.zeros(batch, device=device, dtype=torch.int64), furthest=0)
+
+
+def state_for(spec: Spec, sizes: Mapping[str, int], device: torch.device | str | None, dtype: torch.dtype) -> State:
+    """The state of zeros for calls of these dimensions B, H, K, V and L, of which it takes what it needs."""
+    axes = {axis for memory in memories(spec) for buffer in memory.buffers for axis in buffer.axes}
+    needed = {name: sizes[dimension] if axis in axes else None for name, (dimension, axis, _) in _AXES.items()}
+    return empty_state(spec, sizes["B"], needed, device, dtype)
 
 
 _AXES = {

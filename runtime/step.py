@@ -71,10 +71,18 @@ def run_token(module: ModuleType, spec: Spec, state: State, token: Token, slots:
         new = dict(zip(module.KEPT, kept, strict=True))
         for memory, name, buffer in state.buffers():
             _write(buffer, new[f"{memory}.{name}"].to(buffer.dtype), rows)
-        _write(state.positions, values[POSITIONS] + 1, rows)
-        state.furthest += 1
+        advance(state, slots)
         result: Tensor = output.to(result_dtype(spec, token.bound))
     return result.squeeze(1) if token.without_time else result
+
+
+def advance(state: State, slots: Tensor | None) -> None:
+    """Count the token of every sequence that has had one."""
+    if slots is None:
+        state.positions.add_(1)
+    else:
+        state.positions.index_add_(0, slots, torch.ones_like(slots, dtype=torch.int64))
+    state.furthest += 1
 
 
 def _read(buffer: Tensor, rows: Tensor | None) -> Tensor:
@@ -148,7 +156,7 @@ def _state_sizes(memories: Sequence[Memory], state: State) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for memory in memories:
         for buffer in memory.buffers:
-            shape = state.memories[memory.name][buffer.name].shape
+            shape = state.held[memory.name][buffer.name].shape
             sizes |= {axis: size for axis, size in zip(buffer.axes, shape, strict=True) if axis in ("H", "K", "V", "M")}
     return sizes | ({"L": sizes.pop("M") + 1} if "M" in sizes else {})
 

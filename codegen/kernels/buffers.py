@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import copy
-import keyword
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
-from maskdsl.codegen.kernels.kernel import RESERVED, Kernel
+from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.names import names_of
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
 from maskdsl.schedule.kinds import linear, rounded_factors
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.tile import Tile
-
-CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|rows|part|out|after|shares|reach|reads)")
-"""Names that generated text makes of others: positions of a chunk, strides and parts of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +53,7 @@ class Buffers:
         self.linear = frozenset[str]() if exact else linear(program, gradient) - solved
         self.precise = precise
         self.tiling, self.types = tiling, program.types
-        self.names: dict[str, str] = {}
-        for value in self.types:
-            name = value
-            while name in RESERVED or CLAIMED.fullmatch(name) or keyword.iskeyword(name) or name in self.names.values():
-                name += "_"
-            self.names[value] = name
+        self.names = names_of(self.types)
         self.kept: dict[str, Buffer] = {}
 
     def tiled(self, tiling: Tiling) -> Buffers:

@@ -9,7 +9,8 @@ _WORDS = """
 tl triton tiles walks hierarchy torch torch_ops math at forward backward B T H K V L N b h h0 n c k_ v_ l_ vt kt pid
 part unit start row rows p end width wide narrow high low depth reads number count first last late lag rank weight
 weighed decay log total block state step place own handed earlier found product column share shares some others
-side even other sibling child pulled carried written range strip strips read operand above
+side even other sibling child pulled carried written range strip strips read operand above m_ r_ pos slot
+reach held kept first_slot
 """
 
 RESERVED = frozenset(_WORDS.split())

@@ -11,6 +11,7 @@ from maskdsl.codegen.tiles.inverse import inverse
 from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
+from maskdsl.codegen.tiles.positions import reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
 from maskdsl.codegen.tiles.scalars import exp, softplus
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
@@ -28,8 +29,10 @@ __all__ = [
     "pair_weights",
     "pair_weights_adjoint",
     "place_column",
+    "reach",
     "select",
     "select_adjoint",
+    "slot_levels",
     "softplus",
     "spans",
     "spans_adjoint",

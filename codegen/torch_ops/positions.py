@@ -43,6 +43,20 @@ def carry(t: Tensor, pos: Tensor, levels: int, base: int, admissibility: Admissi
     return torch.where(first < 0, own, level(t, first.clamp(min=0), levels, base, admissibility))
 
 
+def occupied(pos: Tensor, levels: int, base: int, admissibility: Admissibility) -> Tensor:
+    """Whether anything before `pos` has level 1, 2, ... `levels` - 1: a last axis.
+
+    Weak: where `pos` has a digit. Strong: up to the highest level.
+    """
+    pos = pos[..., None]
+    own = torch.arange(levels - 1, device=pos.device)
+    if admissibility == "strong":
+        return 2 * pos >> own.clamp(max=62) >= 2
+    # no position has a digit beyond the widest
+    widths = base ** own[: len([*_widths(base, levels - 1)])]
+    return torch.nn.functional.pad(pos // widths % base != 0, (0, len(own) - len(widths)))
+
+
 def _widths(base: int, count: int) -> Iterator[int]:
     for power in range(count):
         if base**power > _LARGEST:

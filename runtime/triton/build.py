@@ -14,6 +14,7 @@ from maskdsl.runtime.arguments import Bound
 from maskdsl.runtime.build import ratios_of
 from maskdsl.runtime.triton.program import Program
 from maskdsl.schedule.configuration import Configuration, DeviceKind, Mode, padded
+from maskdsl.schedule.token import StepConfiguration
 from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
 
@@ -47,14 +48,18 @@ def device_kind(tensors: Mapping[str, Tensor]) -> DeviceKind:
     )
 
 
-def text_of(spec: Spec, configuration: Configuration) -> str:
+def text_of(spec: Spec, configuration: Configuration | StepConfiguration) -> str:
     """The generated module. Raises Unsupported with a sentence for a spec that the backend has no kernels for."""
+    if isinstance(configuration, StepConfiguration):
+        from maskdsl.codegen.triton_step import emit_step
+
+        return emit_step(spec, configuration)
     from maskdsl.codegen.triton_text import emit
 
     return emit(spec, configuration)
 
 
-def load(spec: Spec, configuration: Configuration) -> Program:
+def load(spec: Spec, configuration: Configuration | StepConfiguration) -> Program:
     """The program of a configuration, from the cache where it is there. Raises Unsupported as `text_of` does."""
     key = f"triton\n{configuration!r}\n{to_text(spec.syntax)}"
     return Program(cache.module(spec.name, key, lambda: text_of(spec, configuration)))

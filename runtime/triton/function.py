@@ -40,7 +40,7 @@ class _Attention(torch.autograd.Function):
         if 0 in (B, T, H, V):
             return tensors[0].new_empty((B, T, H, V), dtype=given.result)
         with _without_autocast(tensors[0].device):
-            output, stored = program.forward(given, {name: _dense(x) for name, x in named.items()})
+            output, stored = program.forward(given, {name: dense(x) for name, x in named.items()})
         if any(ctx.needs_input_grad):
             ctx.kept = tuple(name for name in named if name in program.module.BACKWARD)
             ctx.save_for_backward(*(named[name] for name in ctx.kept), *stored)
@@ -57,12 +57,12 @@ class _Attention(torch.autograd.Function):
         ctx.maybe_clear_saved_tensors()  # unless the graph is kept, the program frees what it has used up
         named = {name: stored.pop(0) for name in ctx.kept} | {program.module.GRADIENT: gradient}
         with _without_autocast(gradient.device):
-            found = program.backward(given, {name: _dense(x) for name, x in named.items()}, stored)
+            found = program.backward(given, {name: dense(x) for name, x in named.items()}, stored)
         wanted = zip(given.forms.items(), ctx.needs_input_grad[2:], strict=True)
         return (None, None, *(found[name].to(form.dtype) if needed else None for (name, form), needed in wanted))
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """The same values with a last stride of 1, an aligned start, and 32-bit offsets inside the tile of a chunk."""
     near = all(stride < FARTHEST for stride in x.stride()[1:2])
     if (x.stride(-1) == 1 or x.shape[-1] == 1) and x.data_ptr() % ALIGNMENT == 0 and near:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
+from maskdsl.lowering.memory import memories
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import Bound, bind, needed_levels, result_dtype
 from maskdsl.runtime.sampling import Shape
+from maskdsl.runtime.state import State, state_for
+from maskdsl.runtime.step import Token, bind_token
 from maskdsl.runtime.triton.build import MODES, configuration_of, load, text_of
 from maskdsl.runtime.triton.call import Launch
+from maskdsl.runtime.triton.program import record
+from maskdsl.runtime.triton.step import arguments, step_configuration
 from maskdsl.runtime.triton.targets import TARGETS, Resources, Target, launches_of, resources
 from maskdsl.schedule.configuration import Configuration, DeviceKind, Mode
 from maskdsl.spec import Spec
@@ -36,9 +43,10 @@ class Kernels:
         kind: DeviceKind = "hip" if self._target.gpu.backend == "hip" else "cuda"
         return configuration_of(self._bound, result_dtype(self.spec, self._bound), self.chunk, kind)
 
-    @property
-    def text(self) -> str:
-        """The generated module."""
+    def text(self, direction: str) -> str:
+        """The generated module that has a direction, "forward", "backward" or "step"."""
+        if direction == "step":
+            return text_of(self.spec, step_configuration(*self._step))
         return text_of(self.spec, self.configuration)
 
     def launches(self) -> dict[str, list[Launch]]:
@@ -47,9 +55,17 @@ class Kernels:
         module = load(self.spec, self.configuration).module
         return launches_of(module, bound.tensors, bound.sizes.known, result_dtype(self.spec, bound))
 
+    def step_launches(self) -> list[Launch]:
+        """What a step launches, on a state in float32."""
+        token, state, slots = self._step
+        module = load(self.spec, step_configuration(token, state, slots)).module
+        given, tensors = arguments(self.spec, state, token, slots)
+        _, launches = record(module, "step", given, [tensors[name] for name in module.STEP])
+        return launches
+
     def resources(self, direction: str) -> list[Resources]:
-        """What each kernel of a direction, "forward" or "backward", uses of the target, compiled."""
-        return resources(self.launches()[direction], self._target)
+        """What each kernel of a direction uses of the target, compiled."""
+        return resources(self.step_launches() if direction == "step" else self.launches()[direction], self._target)
 
     def assembly(self, direction: str) -> str:
         """The assembly of every kernel of a direction under a line that says what it uses."""
@@ -64,12 +80,21 @@ class Kernels:
 
     @cached_property
     def _bound(self) -> Bound:
+        return bind(self.spec, (), self._inputs(self.shape))
+
+    @cached_property
+    def _step(self) -> tuple[Token, State, None]:
+        state = state_for(self.spec, vars(self.shape), "meta", torch.float32)
+        inputs = self._inputs(dataclasses.replace(self.shape, T=1))
+        return bind_token(self.spec, memories(self.spec), state, (), inputs, None), state, None
+
+    def _inputs(self, shape: Shape) -> dict[str, Tensor]:
         dtypes = {mode: dtype for dtype, mode in MODES.items()}
         tensors = {}
         for each in self.spec.inputs:
             dtype = dtypes[self.mode] if each.kind in (Kind.KEY, Kind.VALUE) else torch.float32
-            tensors[each.name] = torch.empty(self.shape.of(each), dtype=dtype, device="meta")
-        return bind(self.spec, (), tensors)
+            tensors[each.name] = torch.empty(shape.of(each), dtype=dtype, device="meta")
+        return tensors
 
 
 def usual_shape(spec: Spec, heads: int, key_heads: int, key: int, value: int) -> Shape:

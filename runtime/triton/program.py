@@ -46,6 +46,11 @@ class Program:
         found = self._run("backward", self.module.BACKWARD, given, tensors, stored)
         return dict(zip(self.module.AXES, found, strict=True))
 
+    def step(self, given: Given, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The output of one token; the buffers among the tensors, which are dense, are changed in place."""
+        found: Tensor = self._run("step", self.module.STEP, given, tensors)
+        return found
+
     def _run(
         self, direction: str, names: Sequence[str], given: Given, tensors: Mapping[str, Tensor], *stored: list[Tensor]
     ) -> Any:

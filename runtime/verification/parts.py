@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskdsl.lowering.memory import memories
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folded import fold
 from maskdsl.runtime.oracle import recurrent_with_state
 from maskdsl.runtime.sampling import Parts, Shape
-from maskdsl.runtime.state import State
+from maskdsl.runtime.state import State, state_for
 from maskdsl.runtime.verification.reference import Outputs
 
 Inputs = Mapping[str, Any]
@@ -111,11 +110,8 @@ class InParts:
         return o, State(spec, kept, torch.full((self.shape.B,), end - start, device=o.device))
 
     def _new_state(self, inputs: Inputs) -> State:
-        spec, shape, first = self.attention.spec, self.shape, next(iter(inputs.values()))
-        axes = {axis for memory in memories(spec) for buffer in memory.buffers for axis in buffer.axes}
-        sizes = {"heads": ("H", shape.H), "key": ("K", shape.K), "value": ("V", shape.V), "levels": ("M", shape.L)}
-        given = {name: size for name, (axis, size) in sizes.items() if axis in axes}
-        return self.attention.init_state(shape.B, **given, device=first.device, dtype=first.dtype)
+        first = next(iter(inputs.values()))
+        return state_for(self.attention.spec, vars(self.shape), first.device, first.dtype)
 
     def _outputs(self, o: Tensor, state: State | None) -> Outputs:
         if state is None or not self._final:
