@@ -1,4 +1,4 @@
-"""Times over sequence lengths as a picture."""
+"""Times over sequence lengths, or over positions, as a picture."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from maskdsl.runtime.benchmark.decoding import StepRow
 from maskdsl.runtime.benchmark.measure import Row
 
 PASSES = {"forward": "forward", "training": "forward and backward"}
@@ -30,12 +31,31 @@ def draw(title: str, rows: Sequence[Row], target: Path) -> None:
     figure.savefig(target)
 
 
+def draw_steps(title: str, rows: Sequence[StepRow], target: Path) -> None:
+    """The same for steps: a panel for each batch, the shorter of both times over positions."""
+    batches = list(dict.fromkeys(row.batch for row in rows))
+    figure = Figure(figsize=(max(5.5, 4 * len(batches)), 4.5), dpi=110, layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(1, len(batches), sharey=True, squeeze=False)[0]
+    for axes, batch in zip(panels, batches, strict=True):
+        points = [(row.system, row.position, row.best) for row in rows if row.batch == batch]
+        _plot(axes, points, "tokens before")
+        axes.set_title(f"B = {batch}")
+    panels[0].set_ylabel("us")
+    panels[0].legend()
+    figure.savefig(target)
+
+
 def _lines(axes: Axes, rows: Sequence[Row], field: str) -> None:
-    for system in dict.fromkeys(row.system for row in rows):
-        points = [(row.length, getattr(row, field)) for row in rows if row.system == system]
-        measured = [(length, time) for length, time in points if time is not None]
+    _plot(axes, [(row.system, row.length, getattr(row, field)) for row in rows], "T")
+
+
+def _plot(axes: Axes, points: Sequence[tuple[str, int, float | None]], along: str) -> None:
+    """A line for each system through its places and times."""
+    for system in dict.fromkeys(name for name, _, _ in points):
+        measured = [(place, time) for name, place, time in points if name == system and time is not None]
         axes.plot(*zip(*measured, strict=True) if measured else ([], []), marker="o", label=system)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xlabel("T")
+    axes.set_xlabel(along)
     axes.grid(alpha=0.3)

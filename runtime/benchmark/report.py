@@ -13,6 +13,7 @@ from importlib import metadata
 import torch
 from rich.table import Table
 
+from maskdsl.runtime.benchmark.decoding import StepRow
 from maskdsl.runtime.benchmark.measure import Row
 from maskdsl.runtime.benchmark.roofline import Ceilings
 
@@ -30,7 +31,6 @@ def environment(device: str, limits: Ceilings) -> str:
 
 def table(title: str, rows: Sequence[Row]) -> Table:
     """A table of what was measured; a column for nothing is left out."""
-    shown = Table(title=title, title_justify="left")
     columns = [
         ("T", [str(row.length) for row in rows]),
         ("system", [row.system for row in rows]),
@@ -44,6 +44,26 @@ def table(title: str, rows: Sequence[Row]) -> Table:
         ("error\nof o", [error(row.errors.get("o")) for row in rows]),
         ("worst\ngradient", [error(row.worst_gradient) for row in rows]),
     ]
+    return _table(title, columns)
+
+
+def step_table(title: str, rows: Sequence[StepRow]) -> Table:
+    """The same for steps of one token, in microseconds."""
+    columns = [
+        ("B", [str(row.batch) for row in rows]),
+        ("position", [str(row.position) for row in rows]),
+        ("system", [row.system for row in rows]),
+        ("step\nus", [number(row.step) for row in rows]),
+        ("in a graph\nus", [number(row.graph) for row in rows]),
+        ("of\nroof", [_percent(row.share) for row in rows]),
+        ("host\nus", [number(row.host) for row in rows]),
+        ("moved\nMB", [number(row.megabytes) for row in rows]),
+    ]
+    return _table(title, columns)
+
+
+def _table(title: str, columns: Sequence[tuple[str, list[str]]]) -> Table:
+    shown = Table(title=title, title_justify="left")
     kept = [(name, cells) for name, cells in columns if set(cells) != {"-"}]
     for name, _ in kept:
         shown.add_column(name, justify="left" if name == "system" else "right", no_wrap=True)
@@ -52,25 +72,29 @@ def table(title: str, rows: Sequence[Row]) -> Table:
     return shown
 
 
-def notes(rows: Iterable[Row]) -> list[str]:
-    """What rows have to say, each once, with the lengths that it holds for."""
-    said: dict[tuple[str, str], list[int]] = {}
+def notes(rows: Iterable[Row | StepRow]) -> list[str]:
+    """What rows have to say, each once, with the lengths or the positions and batches that it holds for."""
+    said: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.note:
-            said.setdefault((row.system, row.note), []).append(row.length)
-    return [f"{system} at T = {', '.join(map(str, where))}: {note}" for (system, note), where in said.items()]
+            place = str(row.length) if isinstance(row, Row) else f"{row.position} (B = {row.batch})"
+            said.setdefault((f"{row.system} at {'T =' if isinstance(row, Row) else 'position'}", row.note), []).append(
+                place
+            )
+    return [f"{system} {', '.join(where)}: {note}" for (system, note), where in said.items()]
 
 
-def to_csv(rows: Sequence[Row]) -> str:
+def to_csv(rows: Sequence[Row | StepRow]) -> str:
     """One line a row, with a column for every error."""
-    measured = [each.name for each in fields(Row) if each.name not in ("errors", "note")]
-    of = list(dict.fromkeys(name for row in rows for name in row.errors))
+    measured = [each.name for each in fields(rows[0]) if each.name not in ("errors", "note")]
+    errors = [row.errors if isinstance(row, Row) else {} for row in rows]
+    of = list(dict.fromkeys(name for each in errors for name in each))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*measured, *(f"error_{name}" for name in of), "note"])
-    for row in rows:
+    for row, each in zip(rows, errors, strict=True):
         found = [getattr(row, name) for name in measured]
-        writer.writerow([*found, *(row.errors.get(name) for name in of), row.note])
+        writer.writerow([*found, *(each.get(name) for name in of), row.note])
     return text.getvalue()
 
 

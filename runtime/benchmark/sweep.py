@@ -36,6 +36,11 @@ class Sweep:
         dtype = next(name for name, each in DTYPES.items() if each == self.dtype)
         return f"B = {self.batch}, H = {self.heads}, Hk = {self.key_heads}, K = {self.key}, V = {self.value}, {dtype}"
 
+    @property
+    def count(self) -> int:
+        """How many rows there will be."""
+        return len(self.lengths) * (1 + len(self.peers))
+
     def rows(self, attention: Attention, bench: Bench, started: Callable[[str], None]) -> Iterator[Row]:
         """A row for each length and system; `started` is told what comes next."""
         for length in self.lengths:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from maskdsl import library
 from maskdsl.cli import main
 from maskdsl.runtime.benchmark import DTYPES, PEERS
+from maskdsl.runtime.benchmark.decoding_peers import PEERS as STEP_PEERS
 
 module = sys.modules["maskdsl.cli.bench"]  # the package's attribute of this name is the command
 SMALL = ("--heads", "2", "--key", "4", "--value", "4", "--warmup", "0", "--repeats", "1")
@@ -42,6 +43,21 @@ def test_every_length_and_system_has_a_row(tmp_path: Path, monkeypatch: pytest.M
     assert picture.stat().st_size > 0
 
 
+def test_steps_have_a_row_for_every_batch_position_and_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    times, picture = tmp_path / "times.csv", tmp_path / "times.png"
+    asked = ("--length", "0", "--length", "70", "--batch", "1", "--batch", "3", "--against", "softmax")
+    result = run("log_linear_gla", "--step", *asked, "--csv", str(times), "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    assert "log_linear_gla, H = 2, Hk = 2, K = 4, V = 4, fp32" in result.stdout
+    rows = list(csv.DictReader(times.open(encoding="utf-8")))
+    assert [(row["batch"], row["position"], row["system"]) for row in rows] == [
+        (b, p, s) for b in ("1", "3") for p in ("0", "70") for s in ("maskdsl", "softmax")
+    ]
+    assert all(float(row[name]) > 0 for row in rows for name in ("step", "share", "megabytes"))
+    assert picture.stat().st_size > 0
+
+
 def test_all_stands_for_every_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = run("retention", "--length", "8", "--against", "all")
@@ -50,6 +66,7 @@ def test_all_stands_for_every_peer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_choices_are_those_of_the_runtime() -> None:
     assert tuple(PEERS) == module.PEERS
+    assert tuple(STEP_PEERS) == module.STEP_PEERS
     assert tuple(DTYPES) == module.DTYPES
 
 
@@ -60,6 +77,11 @@ def test_the_choices_are_those_of_the_runtime() -> None:
         (("--key-heads", "3"), "The key heads have to divide the heads."),
         (("--against", "nobody"), "'nobody' is not one of"),
         (("--dtype", "int8"), "'int8' is not one of"),
+        (("--batch", "1", "--batch", "2"), "Several batches go with --step; give --batch once."),
+        (("--length", "0"), "A sequence has at least one token"),
+        (("--against", "softmax"), "'softmax' is not timed against whole sequences: choose from flash, cudnn, fla,"),
+        (("--step", "--against", "flash"), "'flash' is not timed against a step: choose from softmax, fla, all."),
+        (("--step", "--check"), "maskdsl verify SPEC"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(arguments: tuple[str, ...], message: str) -> None:
