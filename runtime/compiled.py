@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
@@ -22,7 +23,7 @@ from maskdsl.runtime.function import apply, apply_laid_out
 from maskdsl.runtime.oracle import dense, recurrent
 from maskdsl.runtime.sequences import Sequences, sequences
 from maskdsl.runtime.state import State, empty_state
-from maskdsl.runtime.step import Token, bind_token, run_token
+from maskdsl.runtime.step import StepRoute, Token, bind_token, run_token, step_route
 from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.token import StepConfiguration
 from maskdsl.schedule.unsupported import Unsupported
@@ -73,6 +74,7 @@ class Attention:
         self._steps: dict[Signature, Any] = {}
         self._programs: dict[Configuration | StepConfiguration, Program | str] = {}
         self._routes: dict[tuple[Any, ...], _Route] = {}
+        self._step_routes: dict[tuple[Any, ...] | None, StepRoute] = {}
         self._names = tuple(each.name for each in spec.inputs)
         self._memories = memories(spec)
         self._signature.lower(spec)
@@ -82,7 +84,7 @@ class Attention:
 
     def __getstate__(self) -> dict[str, Any]:
         # modules cannot be copied or pickled, and come from the cache again
-        return vars(self) | {"_modules": {}, "_steps": {}, "_programs": {}, "_routes": {}}
+        return vars(self) | {"_modules": {}, "_steps": {}, "_programs": {}, "_routes": {}, "_step_routes": {}}
 
     @overload
     def __call__(
@@ -188,16 +190,24 @@ class Attention:
         of another size, slots that are not there or named twice (seen on a CPU only), a position beyond the levels. On
         a GPU positions are read back only where `state.furthest` has come to the last one that the levels allow.
         """
-        token = bind_token(self.spec, self._memories, state, args, kwargs, slots)
-        sizes = token.bound.sizes
-        configuration = self._step_configuration(token, state, slots)
-        if configuration is not None:
-            from maskdsl.runtime.triton.step import run_token as run_by_kernel
-
-            self._latest_step = configuration
-            return run_by_kernel(self._program(configuration), self.spec, state, token, slots)
-        self._latest_step = Signature(ratios_of(dict(sizes.key_heads), sizes.H))
-        return run_token(self._step_module(self._latest_step), self.spec, state, token, slots)
+        layout = None
+        if isinstance(state, State) and state.spec is self.spec:
+            layout = *state.layout, len(args), *kwargs, *(_layout(x) for x in (slots, *args, *kwargs.values()))
+        route = self._step_routes.get(layout)
+        if route is not None and route.serves(state, slots):
+            given = dict(zip(self._names, args, strict=False)) | kwargs
+            token = route.token({name: given[name] for name in self._names})
+        else:
+            token = bind_token(self.spec, self._memories, state, args, kwargs, slots)
+            route = self._step_route(token, state, slots)
+            if len(self._step_routes) >= ROUTES:
+                self._step_routes.clear()
+            if layout is None:
+                state.spec = self.spec  # an equal one, found faster from now on
+            else:
+                self._step_routes[layout] = route
+        self._latest_step = route.choice
+        return route.run(state, token, slots)
 
     def reference(self, /, *args: Tensor, oracle: Oracle = "dense", **kwargs: Tensor) -> Tensor:
         """The output in float64 by an oracle, differentiable.
@@ -240,6 +250,20 @@ class Attention:
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk)
         module = self._module(signature)
         return _Route(signature, lambda tensors: apply(module, sizes.known, tensors, result))
+
+    def _step_route(self, token: Token, state: State, slots: Tensor | None) -> StepRoute:
+        """How steps like this one run. Raises CallError where "triton" cannot do it."""
+        configuration = self._step_configuration(token, state, slots)
+        if configuration is not None:
+            from maskdsl.runtime.triton.step import given_of
+            from maskdsl.runtime.triton.step import run_token as run_by_kernel
+
+            by_kernel = partial(run_by_kernel, self._program(configuration), given_of(self.spec, token))
+            return step_route(self.spec, token, configuration, by_kernel)
+        sizes = token.bound.sizes
+        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H))
+        run = partial(run_token, self._step_module(signature), self.spec)
+        return step_route(self.spec, token, signature, run)
 
     def _configuration(self, bound: Bound, result: torch.dtype, training: bool) -> Configuration | None:
         """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,18 +65,27 @@ class State:
     @property
     def dtype(self) -> torch.dtype | None:
         """That of all buffers but logs; None where there are none."""
-        return next((x.dtype for kept in self.held.values() for name, x in kept.items() if name != LOGS), None)
+        return next((x.dtype for name, x in self.named() if not name.endswith(f".{LOGS}")), None)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all its tensors."""
-        return self.positions.nbytes + sum(x.nbytes for kept in self.held.values() for x in kept.values())
+        return self.positions.nbytes + sum(x.nbytes for _, x in self.named())
 
     def buffers(self) -> Iterator[tuple[str, str, Tensor]]:
         """Each memory's name, its buffer's name, and the buffer."""
         for memory, buffers in self.memories.items():
             for name, x in buffers.items():
                 yield memory, name, x
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """What is `held`, under the names that programs have for it."""
+        return ((f"{memory}.{name}", x) for memory, kept in self.held.items() for name, x in kept.items())
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """All that decides what fits the state and how its steps run, but for its spec and numbers."""
+        return self.device, self.positions.shape, *((x.shape, x.dtype) for _, x in self.named())
 
     def look(self, slots: Tensor | None = None) -> int:
         """The furthest position of all sequences or of some, read from the device; `furthest` is exact afterwards."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -11,10 +12,15 @@ import torch
 from torch import Tensor
 
 from maskdsl.lowering.memory import LOGS, POSITIONS, Memory
-from maskdsl.runtime.arguments import Bound, Problem, bound, fixed_sizes, named, needed_levels, result_dtype
+from maskdsl.runtime.arguments import Bound, Problem, Sizes, bound, fixed_sizes, named, needed_levels, result_dtype
+from maskdsl.runtime.build import Signature
 from maskdsl.runtime.precision import exact
 from maskdsl.runtime.state import State
+from maskdsl.schedule.token import StepConfiguration
 from maskdsl.spec import Spec
+
+FARTHEST = 1 << 62
+"""A position that no sequence comes to."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,45 @@ class Token:
 
     bound: Bound
     without_time: bool
+
+
+@dataclass(frozen=True)
+class StepRoute:
+    """How checked steps run whose inputs, states and slots are laid out alike.
+
+    `sizes` and `without_time` are those of their tokens, of which `by_token` have a time axis. No sequence may be
+    further along than `room`. `choice` says what their program depends on.
+    """
+
+    sizes: Sizes
+    without_time: bool
+    by_token: frozenset[str]
+    room: int
+    choice: Signature | StepConfiguration
+    run: Callable[[State, Token, Tensor | None], Tensor]
+
+    def serves(self, state: State, slots: Tensor | None) -> bool:
+        """Whether nothing else has to be looked at, as slots on a CPU are, and states that may have come too far."""
+        return state.furthest <= self.room and (slots is None or slots.device.type != "cpu")
+
+    def token(self, given: Mapping[str, Tensor]) -> Token:
+        """The token of another step."""
+        if self.without_time:
+            given = {name: x.unsqueeze(1) if name in self.by_token else x for name, x in given.items()}
+        return Token(Bound(dict(given), self.sizes), self.without_time)
+
+
+def step_route(
+    spec: Spec,
+    token: Token,
+    choice: Signature | StepConfiguration,
+    run: Callable[[State, Token, Tensor | None], Tensor],
+) -> StepRoute:
+    """The route of steps like a checked one."""
+    by_token = frozenset(each.name for each in spec.inputs if "T" in each.kind.value)
+    levels = token.bound.sizes.L or 0
+    room = bisect_right(range(FARTHEST), levels, key=lambda position: needed_levels(spec, position + 1)) - 1
+    return StepRoute(token.bound.sizes, token.without_time, by_token, room, choice, run)
 
 
 def bind_token(

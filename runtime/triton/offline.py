@@ -18,7 +18,7 @@ from maskdsl.runtime.step import Token, bind_token
 from maskdsl.runtime.triton.build import MODES, configuration_of, load, text_of
 from maskdsl.runtime.triton.call import Launch
 from maskdsl.runtime.triton.program import record
-from maskdsl.runtime.triton.step import arguments, step_configuration
+from maskdsl.runtime.triton.step import arguments, given_of, step_configuration
 from maskdsl.runtime.triton.targets import TARGETS, Resources, Target, launches_of, resources
 from maskdsl.schedule.configuration import Configuration, DeviceKind, Mode
 from maskdsl.spec import Spec
@@ -59,8 +59,8 @@ class Kernels:
         """What a step launches, on a state in float32."""
         token, state, slots = self._step
         module = load(self.spec, step_configuration(token, state, slots)).module
-        given, tensors = arguments(self.spec, state, token, slots)
-        _, launches = record(module, "step", given, [tensors[name] for name in module.STEP])
+        tensors = arguments(state, token, slots)
+        _, launches = record(module, "step", given_of(self.spec, token), [tensors[name] for name in module.STEP])
         return launches
 
     def resources(self, direction: str) -> list[Resources]:

@@ -31,31 +31,34 @@ def step_configuration(token: Token, state: State, slots: Tensor | None) -> Step
     return StepConfiguration(ratios, sizes.K or 0, sizes.V or 0, padded(sizes.L or 0, 1), slots is not None)
 
 
-def run_token(program: Program, spec: Spec, state: State, token: Token, slots: Tensor | None) -> Tensor:
+def run_token(program: Program, given: Given, state: State, token: Token, slots: Tensor | None) -> Tensor:
     """The output [B, 1, H, V] or [B, H, V]; the state, or its `slots`, is one token further afterwards.
 
     It computes in float32 and writes no row of a state that does not change; rows that have moved on stay behind.
     """
-    given, tensors = arguments(spec, state, token, slots)
+    tensors = arguments(state, token, slots)
     output = program.step(given, tensors)
     with torch.no_grad():
-        for memory, kept in state.held.items():
-            for name, x in kept.items():
-                if tensors[f"{memory}.{name}"] is not x:
-                    x.copy_(tensors[f"{memory}.{name}"])
+        for name, x in state.named():
+            if tensors[name] is not x:
+                x.copy_(tensors[name])
         advance(state, slots)
     state.leftovers = True
     return output.squeeze(1) if token.without_time else output
 
 
-def arguments(spec: Spec, state: State, token: Token, slots: Tensor | None) -> tuple[Given, dict[str, Tensor]]:
-    """What a kernel is given: the inputs and, dense, all that the state has."""
+def given_of(spec: Spec, token: Token) -> Given:
+    """What all steps with tokens like this one share."""
     bound = token.bound
     forms = {name: Form(x.shape, x.dtype) for name, x in bound.tensors.items()}
-    tensors = {name: dense(x) for name, x in bound.tensors.items()}
-    for memory, kept in state.held.items():
-        tensors |= {f"{memory}.{name}": x.contiguous() for name, x in kept.items()}
+    return Given(bound.sizes.known, forms, result_dtype(spec, bound))
+
+
+def arguments(state: State, token: Token, slots: Tensor | None) -> dict[str, Tensor]:
+    """What a kernel is given: the inputs and, dense, all that the state has."""
+    tensors = {name: dense(x) for name, x in token.bound.tensors.items()}
+    tensors |= {name: x.contiguous() for name, x in state.named()}
     tensors[POSITIONS] = state.positions.contiguous()
     if slots is not None:
         tensors[SLOTS] = slots.contiguous()
-    return Given(bound.sizes.known, forms, result_dtype(spec, bound)), tensors
+    return tensors
