@@ -13,7 +13,8 @@ from maskdsl.chunk.program import Program
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.names import names_of
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of, head_axis
-from maskdsl.schedule.kinds import linear, rounded_factors
+from maskdsl.schedule.kinds import linear
+from maskdsl.schedule.systems import rounded_factors
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.tile import Tile

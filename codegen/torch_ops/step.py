@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from maskdsl.codegen.torch_ops.positions import level
 from maskdsl.mask.levels import Admissibility
 
 
@@ -25,9 +26,9 @@ def regroup(
 
     Where pos + 1 ends in z zeros, levels 0 .. z + 1 move: all to level z + 1 (weak), or each to the next one (strong).
     """
-    level = torch.arange(1, rows.shape[2] + 1, device=pos.device)
-    zeros = ((pos[:, None] + 1) % _powers(base, len(level), pos.device) == 0).sum(-1, keepdim=True)
-    move, goal = (_by_row(level <= zeros + 1), _by_row(level == zeros + (2 if admissibility == "strong" else 1)))
+    own = torch.arange(1, rows.shape[2] + 1, device=pos.device)
+    zeros = ((pos[:, None] + 1) % _powers(base, len(own), pos.device) == 0).sum(-1, keepdim=True)
+    move, goal = (_by_row(own <= zeros + 1), _by_row(own == zeros + (2 if admissibility == "strong" else 1)))
     change = _shifted if admissibility == "strong" else _joined
     states, kept = change(move, goal, new, rows, torch.zeros_like(rows[..., :1, :1]) if logs is None else logs)
     return states if logs is None else (states, kept)
@@ -70,23 +71,10 @@ def select_slots(pos: Tensor, lam: Tensor, slots: int, base: int, admissibility:
     """W[i] = lam[level(pos, s)] for the latest token s < pos with s mod slots = i, lam[0] where there is none."""
     slot = torch.arange(slots, device=pos.device)
     held = pos[:, None] - 1 - (pos[:, None] - 1 - slot) % slots
-    levels = _levels(pos[:, None], torch.where(held < 0, pos[:, None], held), lam.shape[-1], base, admissibility)
+    levels = level(pos[:, None], torch.where(held < 0, pos[:, None], held), lam.shape[-1], base, admissibility)
     shape = torch.broadcast_shapes(lam.shape[:-1], (len(pos), *[1] * (lam.ndim - 2)))
     table = levels.view(len(pos), *[1] * (lam.ndim - 2), slots)
     return lam.expand(*shape, lam.shape[-1]).gather(-1, table.expand(*shape, slots))
-
-
-def _levels(pos: Tensor, s: Tensor, count: int, base: int, admissibility: Admissibility) -> Tensor:
-    """level(pos, s) elementwise, for levels below `count`.
-
-    Weak: digits up to the highest that differs. Strong: one, and one for each size of blocks of which pos and s are not
-    in the same or in neighbouring ones.
-    """
-    block = torch.cat([torch.ones_like(pos.flatten()[:1]), _powers(base, count - 1, pos.device)])
-    apart = pos[..., None] // block - s[..., None] // block
-    if admissibility == "weak":
-        return (apart != 0).sum(-1)
-    return (s < pos) + (apart > 1).sum(-1)
 
 
 def _powers(base: int, count: int, device: torch.device) -> Tensor:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Builder, Program, verify
 from maskdsl.lowering.attend import lower_attend
+from maskdsl.lowering.body import lower_body
 from maskdsl.lowering.emit import Emitter
 from maskdsl.lowering.expressions import Expressions
 from maskdsl.lowering.hand import Hand
-from maskdsl.mask.nodes import Kind
-from maskdsl.spec import Attend, L2Norm, Spec
+from maskdsl.spec import Spec
 
 
 def lower(
@@ -28,23 +28,9 @@ def lower(
     builder = Builder(spec.name)
     emit = Emitter(builder, hand)
     expressions = Expressions(emit)
-    every = {i.name: 1 for i in spec.inputs if i.kind is Kind.KEY} | dict(ratios or {})
-    builder.origin = "inputs"
-    for declared in spec.inputs:
-        expressions.load(declared, every)
-    for definition in spec.definitions:
-        builder.origin = definition.name
-        match definition.node:
-            case L2Norm() as node:
-                value = expressions.l2norm(node, definition.name)
-            case Attend() as node:
-                value = lower_attend(emit, expressions, node, definition.name, chunk)
-        expressions.define(definition.name, value, definition.kind)
-    builder.origin = "output"
-    output = expressions.value(spec.output, "o")
-    whole = ("B", "T", "H", "V")
-    if builder.types[output] != whole:
-        output = emit(ops.Expand(whole), output, name="o_whole")
+    output = lower_body(
+        spec, emit, expressions, ratios, lambda node, name: lower_attend(emit, expressions, node, name, chunk)
+    )
     needed = builder.program([("o", output), *emit.final.items()])
     if not needed.loads:
         raise ValueError(f"The output of '{spec.name}' depends on none of its inputs.")

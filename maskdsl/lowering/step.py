@@ -20,15 +20,16 @@ from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Builder, Program
 from maskdsl.lowering.attend import SMALLEST_LOG, row_factor
+from maskdsl.lowering.body import lower_body
 from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
 from maskdsl.lowering.expressions import Expressions
 from maskdsl.lowering.memory import KEYS, LOGS, POSITIONS, STATE, STATES, VALUES, Memory, memories_of
-from maskdsl.mask.nodes import Kind, Scalar
+from maskdsl.mask.nodes import Scalar
 from maskdsl.mask.normal import Decay, Hierarchy, RankOne, without_flat_hierarchy
 from maskdsl.mask.normalize import normalize
 from maskdsl.mask.scalars import multiply
 from maskdsl.mask.text import term_text
-from maskdsl.spec import Attend, L2Norm, Spec
+from maskdsl.spec import Attend, Spec
 
 
 def lower_step(spec: Spec, ratios: Mapping[str, int] | None = None) -> Program:
@@ -39,24 +40,10 @@ def lower_step(spec: Spec, ratios: Mapping[str, int] | None = None) -> Program:
     builder = Builder(spec.name)
     emit = Emitter(builder)
     expressions = Expressions(emit, token="1")
-    every = {i.name: 1 for i in spec.inputs if i.kind is Kind.KEY} | dict(ratios or {})
-    builder.origin = "inputs"
-    for declared in spec.inputs:
-        expressions.load(declared, every)
     kept: dict[str, str] = {}
-    for definition in spec.definitions:
-        builder.origin = definition.name
-        match definition.node:
-            case L2Norm() as node:
-                value = expressions.l2norm(node, definition.name)
-            case Attend() as node:
-                value = _attend(emit, expressions, node, definition.name, kept)
-        expressions.define(definition.name, value, definition.kind)
-    builder.origin = "output"
-    output = expressions.value(spec.output, "o")
-    whole = ("B", "1", "H", "V")
-    if builder.types[output] != whole:
-        output = emit(ops.Expand(whole), output, name="o_whole")
+    output = lower_body(
+        spec, emit, expressions, ratios, lambda node, name: _attend(emit, expressions, node, name, kept)
+    )
     return builder.program([("o", output), *kept.items()])
 
 

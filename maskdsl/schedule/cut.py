@@ -9,9 +9,10 @@ import networkx as nx
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.schedule.cost import elements, flops
-from maskdsl.schedule.kinds import BETWEEN, is_pairs, scan_factors
+from maskdsl.schedule.kinds import BETWEEN, is_pairs
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import of_positions
+from maskdsl.schedule.systems import scan_factors
 
 BANDWIDTH = 3e12
 """Bytes a second that streaming kernels reach."""

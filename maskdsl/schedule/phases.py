@@ -10,20 +10,9 @@ from collections.abc import Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.schedule.kinds import (
-    BETWEEN,
-    HEAVY,
-    IN_MEMORY,
-    LOOKING,
-    PAIRS,
-    answers,
-    crosses,
-    is_pairs,
-    scanned,
-    solved_systems,
-    system_pairs,
-)
+from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs
 from maskdsl.schedule.rows import is_slow, of_positions
+from maskdsl.schedule.systems import answers, scanned, solved_systems, system_pairs
 
 
 class Phases:

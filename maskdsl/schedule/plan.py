@@ -12,13 +12,13 @@ from maskdsl.differentiation.differentiate import differentiate, gradient_name
 from maskdsl.lowering.lower import lower
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
-from maskdsl.schedule.kinds import precise_values, solved_systems
 from maskdsl.schedule.narrowing import narrowed
 from maskdsl.schedule.outward import outward
 from maskdsl.schedule.resume import resumed
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
 from maskdsl.schedule.storage import reading
+from maskdsl.schedule.systems import precise_values, solved_systems
 from maskdsl.schedule.unshare import unshare
 from maskdsl.spec import Spec
 

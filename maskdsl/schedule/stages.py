@@ -25,17 +25,14 @@ from maskdsl.schedule.kinds import (
     PAIRS,
     SUPPORTED,
     linear,
-    precise_values,
-    scan_factors,
     small,
-    solved_systems,
     summed_over_values,
-    system_pairs,
     takes_matrices,
 )
 from maskdsl.schedule.partial_sums import by_phase
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import is_norm, is_slow
+from maskdsl.schedule.systems import precise_values, scan_factors, solved_systems, system_pairs
 from maskdsl.schedule.unsupported import Unsupported
 
 Kind = Literal["chunks", "graph"]

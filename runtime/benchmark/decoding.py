@@ -15,7 +15,8 @@ from maskdsl.runtime.benchmark.decoding_peers import PEERS
 from maskdsl.runtime.benchmark.measure import Effort, sentence
 from maskdsl.runtime.benchmark.meter import Work
 from maskdsl.runtime.benchmark.peers import Unfit
-from maskdsl.runtime.benchmark.problem import DTYPES, Problem
+from maskdsl.runtime.benchmark.problem import Problem
+from maskdsl.runtime.benchmark.task import Task
 from maskdsl.runtime.benchmark.traffic import step_bytes
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.state import state_for
@@ -49,20 +50,22 @@ class StepRow:
         return min((time for time in (self.step, self.graph) if time is not None), default=None)
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """What to measure: a step for each of the batches and positions, in `dtype`, beside which peers."""
+@dataclass(frozen=True, kw_only=True)
+class Decoding(Task):
+    """What to measure: a step for each of the batches and positions."""
 
     positions: tuple[int, ...]
     batches: tuple[int, ...]
-    heads: int
-    key: int
-    value: int
-    key_heads: int
-    dtype: torch.dtype
-    device: str
-    peers: tuple[str, ...]
-    effort: Effort
+
+    @property
+    def sizes(self) -> str:
+        """All that the steps share, as a title."""
+        return f"{super().sizes}, state in fp32"
+
+    @property
+    def count(self) -> int:
+        """How many rows there will be."""
+        return len(self.batches) * len(self.positions) * (1 + len(self.peers))
 
     def rows(self, attention: Attention, bench: Bench, started: Callable[[str], None]) -> Iterator[StepRow]:
         """A row for each batch, position and system; `started` is told what comes next."""
@@ -73,30 +76,9 @@ class Decoding:
                     started(f"{name}, B = {batch}, position {position}")
                     yield _row(name, attention, problem, position, bench)
 
-    @property
-    def count(self) -> int:
-        """How many rows there will be."""
-        return len(self.batches) * len(self.positions) * (1 + len(self.peers))
-
-    @property
-    def sizes(self) -> str:
-        """All that the steps share, as a title."""
-        dtype = next(name for name, each in DTYPES.items() if each == self.dtype)
-        return f"H = {self.heads}, Hk = {self.key_heads}, K = {self.key}, V = {self.value}, {dtype}, state in fp32"
-
     def _problem(self, attention: Attention, batch: int, position: int) -> Problem:
-        made = Problem.of(
-            attention.spec,
-            batch=batch,
-            length=1,
-            heads=self.heads,
-            key=self.key,
-            value=self.value,
-            key_heads=self.key_heads,
-            dtype=self.dtype,
-            device=self.device,
-        )
-        # one level more than the token needs, for the state after it
+        """A token, with the levels that the state after it needs."""
+        made = self.problem(attention.spec, batch, 1)
         levels = max(1, needed_levels(attention.spec, position + 2))
         return replace(made, shape=replace(made.shape, L=levels))
 

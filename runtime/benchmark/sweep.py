@@ -5,36 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import torch
-
 from maskdsl.runtime.benchmark.bench import Bench, compare
 from maskdsl.runtime.benchmark.errors import probe, relative
-from maskdsl.runtime.benchmark.measure import Effort, Row
-from maskdsl.runtime.benchmark.problem import DTYPES, Problem
+from maskdsl.runtime.benchmark.measure import Row
+from maskdsl.runtime.benchmark.task import Task
 from maskdsl.runtime.compiled import Attention
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """What to measure: a call for each of the lengths, with which peers, and whether to compare with float64."""
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Task):
+    """What to measure: a call of `batch` sequences for each of the lengths, and whether to compare with float64."""
 
     lengths: tuple[int, ...]
     batch: int
-    heads: int
-    key: int
-    value: int
-    key_heads: int
-    dtype: torch.dtype
-    device: str
-    peers: tuple[str, ...]
     check: bool
-    effort: Effort
 
     @property
     def sizes(self) -> str:
         """All that the calls share, as a title."""
-        dtype = next(name for name, each in DTYPES.items() if each == self.dtype)
-        return f"B = {self.batch}, H = {self.heads}, Hk = {self.key_heads}, K = {self.key}, V = {self.value}, {dtype}"
+        return f"B = {self.batch}, {super().sizes}"
 
     @property
     def count(self) -> int:
@@ -44,7 +33,7 @@ class Sweep:
     def rows(self, attention: Attention, bench: Bench, started: Callable[[str], None]) -> Iterator[Row]:
         """A row for each length and system; `started` is told what comes next."""
         for length in self.lengths:
-            problem = self._problem(attention, length)
+            problem = self.problem(attention.spec, self.batch, length)
             inputs = problem.inputs()
             asked = exact = None
             if self.check:
@@ -58,16 +47,3 @@ class Sweep:
             for entry in compare(attention, problem, inputs, bench, self.peers, asked, announce):
                 errors = relative(entry.found, exact) if entry.found and exact else {}
                 yield replace(entry.row, errors=errors)
-
-    def _problem(self, attention: Attention, length: int) -> Problem:
-        return Problem.of(
-            attention.spec,
-            batch=self.batch,
-            length=length,
-            heads=self.heads,
-            key=self.key,
-            value=self.value,
-            key_heads=self.key_heads,
-            dtype=self.dtype,
-            device=self.device,
-        )

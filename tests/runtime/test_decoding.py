@@ -29,8 +29,18 @@ SIZES = {"B": 2, "H": 3, "K": 5, "V": 7, "L": 9}
 
 
 def decoding(*positions: int, peers: tuple[str, ...] = (), batches: tuple[int, ...] = (2,)) -> Decoding:
-    sizes = {"heads": 3, "key": 5, "value": 7, "key_heads": 1}
-    return Decoding(positions, batches, dtype=torch.float32, device="cpu", peers=peers, effort=BENCH.effort, **sizes)
+    return Decoding(
+        heads=3,
+        key=5,
+        value=7,
+        key_heads=1,
+        dtype=torch.float32,
+        device="cpu",
+        peers=peers,
+        effort=BENCH.effort,
+        positions=positions,
+        batches=batches,
+    )
 
 
 def rows(attention: Attention, task: Decoding) -> list[StepRow]:

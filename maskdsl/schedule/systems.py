@@ -1,0 +1,83 @@
+"""The systems of rank-one steps in a program: what is solved, what scans that solve make, and which digits count."""
+
+from __future__ import annotations
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Program
+from maskdsl.schedule.kinds import behind, is_pairs
+
+
+def solved_systems(program: Program) -> list[str]:
+    """The inverses of systems, rounded where nothing reads them otherwise."""
+    found = []
+    for instruction in program.instructions:
+        if isinstance(instruction.op, ops.Inverse):
+            (inverse,) = instruction.results
+            users = [i for i in program.instructions if inverse in i.operands]
+            alone = len(users) == 1 and users[0].op == ops.Cast(wide=False)
+            found.append(users[0].results[0] if alone else inverse)
+    return found
+
+
+def scan_factors(program: Program) -> frozenset[str]:
+    """The vectors that scans that solve systems multiply by, and these before their rows are scaled."""
+    maker = {r: i for i in program.instructions for r in i.results}
+    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
+    found = {x for i in scans for x in i.operands[1:3]}
+    found |= {maker[x].operands[0] for i in scans for x in i.operands[5:] if isinstance(maker[x].op, ops.Dot)}
+    wide = {x for value in found for x in maker[value].operands if program.types[x] == program.types[value]}
+    return frozenset(found | {x for x in wide if isinstance(maker[x].op, ops.Map)})
+
+
+def rounded_factors(program: Program, precise: frozenset[str]) -> frozenset[str]:
+    """Those of them that are rounded: where systems are not, the factors of steps are not either."""
+    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan) and i.operands[4] in precise]
+    return scan_factors(program) - {x for i in scans for x in i.operands[1:3]}
+
+
+def scanned(program: Program) -> frozenset[str]:
+    """What follows from scans that solve systems."""
+    return behind(program, lambda i: isinstance(i.op, ops.SolvedScan))
+
+
+def answers(program: Program) -> frozenset[str]:
+    """What follows from the gradients of scans that solve systems."""
+    return behind(program, lambda i: i.op == ops.SolvedScan(reverse=True))
+
+
+def precise_values(program: Program) -> frozenset[str]:
+    """The values that are worked out in more than the precision of the call: between a cast to it and one back.
+
+    But for the gradients of systems: they have been rounded, more digits are worth nothing.
+    """
+    found: set[str] = set()
+    for instruction in program.instructions:
+        wide = instruction.op.wide if isinstance(instruction.op, ops.Cast) else found & set(instruction.operands)
+        if wide and not isinstance(instruction.op, ops.SolvedScan):  # which starts from what it is given anew
+            found |= set(instruction.results)
+    return frozenset(found) - of_systems(program)
+
+
+def system_pairs(program: Program) -> frozenset[str]:
+    """The gradients of systems that scans have solved: pairs of what they read and what they answer."""
+    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan) and i.op.reverse]
+    answers = {r for i in scans for r in i.results}
+    found: set[str] = set()
+    for instruction in program.instructions:
+        operands = set(instruction.operands)
+        if isinstance(instruction.op, ops.Cast) and operands <= answers:
+            answers |= set(instruction.results)
+        elif isinstance(instruction.op, ops.Dot | ops.Tril) and operands & (answers | found):
+            found |= {r for r in instruction.results if is_pairs(program.types[r])}
+    return frozenset(found)
+
+
+def of_systems(program: Program) -> frozenset[str]:
+    """What the gradients of systems that scans have solved lead to inside a path."""
+    pairs, found = system_pairs(program), set[str]()
+    for instruction in program.instructions:
+        if isinstance(instruction.op, ops.Cast | ops.Tril):
+            continue
+        if set(instruction.operands) & (pairs | found):
+            found |= set(instruction.results)
+    return frozenset(found)
