@@ -19,6 +19,7 @@ from maskdsl.runtime.oracle import recurrent_with_state
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape, random_inputs
 from maskdsl.runtime.state import State
+from maskdsl.runtime.verification import verify
 from maskdsl.spec import Spec
 
 Errors = dict[str, float]
@@ -113,6 +114,13 @@ def alternating_step_errors(text: str, T: int, dtype: torch.dtype = torch.float3
     assert not any(x.is_contiguous() for kept in spread.held.values() for x in kept.values() if x.numel() > 1)
     states = {f"{name}, spread": e for name, e in _errors(spread.memories, final).items()}
     return {"o": error(found, truth), "o, spread": error(again, truth), **_errors(mixed.memories, final), **states}
+
+
+def verified(name: str) -> dict[str, bool]:
+    """Whether what `maskdsl verify` compares is right, by the way that it is computed."""
+    report = verify(maskdsl.compile(name).spec, 3, backend="triton")
+    assert [each.way for each in report.skipped] == ["pieces", "packed"]
+    return {way: all(check.passed for check in report.checks if check.way == way) for way in ("at once", "steps")}
 
 
 def _errors(found: Memories, wanted: Memories) -> Errors:

@@ -70,13 +70,17 @@ class InParts:
 
     @torch.no_grad()
     def steps(self, inputs: Inputs) -> Outputs:
-        """The same sequences, packed without their last tokens; these follow in steps, those of all ending together."""
+        """The same sequences, packed without their last tokens; these follow in steps, those of all ending together.
+
+        Where a backend has kernels for steps only, the packed call is made by PyTorch.
+        """
+        beginning = Attention(self.attention.spec, "torch") if self.attention.backend == "triton" else self.attention
         lengths, ends = self._lengths, list(accumulate(self._lengths))
         left = [min(self.parts.steps, length) for length in lengths]
         tokens = [t for end, n, more in zip(ends, lengths, left, strict=True) for t in range(end - n, end - more)]
         bounds = _bounds(inputs, [n - more for n, more in zip(lengths, left, strict=True)])
         row = self._row(inputs, tokens, capacity=0 if tokens else 1)
-        begun, state = self.attention(**row, cu_seqlens=bounds, output_final_state=True)
+        begun, state = beginning(**row, cu_seqlens=bounds, output_final_state=True)
         o = begun.new_zeros(ends[-1] + self.parts.capacity, *begun.shape[2:])
         o[tokens] = begun[0, : len(tokens)]
         for more in range(max(left), 0, -1):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 import torch
 from compilation import library_spec
 from hypothesis import HealthCheck, Phase, given, settings
-from step_calls import Errors, alternating_step_errors, pooled_step_errors, random_step_errors, step_errors
+from step_calls import (
+    Errors,
+    alternating_step_errors,
+    pooled_step_errors,
+    random_step_errors,
+    step_errors,
+    verified,
+)
 from strategies import spec_texts
 from tile_kernels import triton_process
 from variants import VARIANTS
@@ -17,7 +25,7 @@ from maskdsl import library
 from maskdsl.language.printer import to_text
 from maskdsl.runtime.regimes import REGIMES, Regime
 
-Run = Callable[..., Errors]
+Run = Callable[..., Any]
 
 ALLOWED = 2e-6
 """Sums of some dozen products in float32."""
@@ -104,6 +112,11 @@ def test_half_precision_states(run: Run, name: str) -> None:
     errors = run(alternating_step_errors, text_of(*VARIANTS[name]), 12, torch.bfloat16)
     assert_right(errors, 2e-2)
     assert errors["o"] > ALLOWED
+
+
+@pytest.mark.parametrize("name", ["log_linear_mamba2", "windowed_decay"])
+def test_steps_are_verified_after_a_packed_call(run: Run, name: str) -> None:
+    assert run(verified, name) == {"at once": True, "steps": True}
 
 
 SIZES: Mapping[str, tuple[str, dict[str, int]]] = {

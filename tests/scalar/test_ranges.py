@@ -119,4 +119,3 @@ def test_bounds_hold_every_value(expr, point):
     parts = [value(part, point) for part in sympy.preorder_traversal(expr)]
     slack = 1e-12 * max(abs(part) for part in parts if part.is_real) + sympy.Float("1e-300")
     assert interval.low - slack <= number <= interval.high + slack
-
