@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import sympy
 
 from maskdsl.chunk import axes as ax
@@ -26,6 +28,10 @@ class Loops(Evaluator):
         """The value that is this one but for axes of one element."""
         maker = self.maker[value]
         return self.aligned(maker.operands[0]) if isinstance(maker.op, ops.Align) else value
+
+    def stays(self, value: str) -> bool:
+        """Whether a value is what a buffer holds already."""
+        return isinstance(self.maker[self.aligned(value)].op, ops.Load)
 
     def reduce(self, instruction: Instruction, place: Place) -> Tile:
         """A sum over the levels of a memory, or over the slots of a ring."""
@@ -78,6 +84,7 @@ class Loops(Evaluator):
             self.kernel.line(f"carried += {moved.among('KV')} * {old.name}")
         else:
             self.kernel.line(f"carried += tl.where(level <= reach, {old.name}, 0.0)")
+        if not self.stays(states):
             with self.kernel.block("if level > reach:"):
                 self._store_rows(states, old, place)
 
@@ -95,7 +102,8 @@ class Loops(Evaluator):
             self.kernel.line(f"carried_log = {log.name}")
         own, other = (Tile(self.assign("share", each.name), each.axes) for each in (own, other))
         new = f"({own.among('KV')} * {old.name} + {other.among('KV')} * carried)"
-        self._store_rows(states, Tile(new, "KV"), Place(level=place.level))
+        with self.kernel.block("if level <= reach + 1:") if self.stays(states) else nullcontext():
+            self._store_rows(states, Tile(new, "KV"), Place(level=place.level))
         self.kernel.line(f"carried = {old.name}")
 
     def _shifted_log(self, own: str, nearer: str, level: str) -> str:
@@ -172,7 +180,7 @@ class Loops(Evaluator):
         name, axis = self.kept[value], self.types[value][3]
         slot = self.assign("slot", f"{self.position()} % {ax.extent(axis, {})}")
         entry = self.tile(token, self.root)
-        if isinstance(self.maker[self.aligned(ring)].op, ops.Load):
+        if self.stays(ring):
             self.store_buffer(name, entry, Place(slot=Tile(slot)))
             return
         self.hoist([ring])

@@ -107,7 +107,8 @@ class Memory:
                 entry, rows = Tile(f"({entry.name} - 1)", entry.axes), f" * ({self.kernel.size('L')} - 1)"
             terms.insert(0, entry if stride == 1 else Tile(f"({entry.name} * {stride})", entry.axes))
             stride *= 1 if axis == "M" else self._extent(axis)
-        base = f"{self.kernel.pointer(self.names[name])} + (row * {self.kernel.size('H')} + h){rows} * {stride}"
+        row = f"(row * {self.kernel.size('H')} + h){rows}{f' * {stride}' if stride > 1 else ''}"
+        base = f"{self.kernel.pointer(self.names[name])} + {row}"
         # 64 bits lead to the tile, 32 are enough inside it
         inside = [term for term in terms if term.axes]
         base = " + ".join([base, *(term.name for term in terms if not term.axes)])

@@ -33,7 +33,8 @@ def _buffer_bytes(memory: Memory, name: str, buffer: Tensor, position: int) -> i
     if name == STATES:
         assert hierarchy is not None
         before, after = (_levels(p, buffer.shape[2] + 1, hierarchy) for p in (position, position + 1))
-        changed = after if LOGS not in held else min(after, _moved(position, hierarchy))
+        steps = bool(memory.term.path) and LOGS not in held  # which every row takes
+        changed = after if steps else min(after, _moved(position, hierarchy))
         return row * (before + changed)
     if KEYS in held:
         seen = min(position, buffer.shape[2])
