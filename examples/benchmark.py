@@ -1,7 +1,7 @@
-"""Times and errors of library definitions at two shapes, as Markdown.
+"""Times and errors of library definitions at two shapes, and times of single steps, as Markdown.
 
 On a GPU the whole takes minutes; name definitions to time only those. Flash-linear-attention, where it is installed, is
-timed beside them. The float64 references are computed by other processes meanwhile.
+timed beside them, and softmax attention beside steps. The float64 references are computed by other processes meanwhile.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 import maskdsl
 from maskdsl.runtime.benchmark import Bench, Effort, Entry, Problem, compare, open_bench, probe, relative
+from maskdsl.runtime.benchmark.decoding import Decoding, StepRow
 from maskdsl.runtime.benchmark.fresh import fresh_caches
 from maskdsl.runtime.benchmark.report import environment, error, markdown, notes, number
 
@@ -47,7 +48,28 @@ CASES = (
     ("log_linear_gated_deltanet", "B", 2, 4096),
     ("log_linear_kda", "B", 4, 8192),
 )
-NAMES = tuple(dict.fromkeys(name for name, *_ in CASES))
+STEPS = (
+    ("log_linear_mamba2", "A", (1, 128), (2**14 - 1, 2**14)),
+    ("mamba2", "A", (1, 128), (2**14,)),
+    ("gated_deltanet", "B", (1, 32, 256), (2**14,)),
+    ("kda", "B", (1, 32, 256), (2**14,)),
+    ("log_linear_gated_deltanet", "B", (1, 32), (2**14 - 1, 2**14)),
+)
+"""Steps of one token: batches, and how many tokens come before it."""
+
+PARTS = ("calls", "steps")
+NAMES = tuple(dict.fromkeys(name for name, *_ in (*CASES, *STEPS)))
+STEP_HEADER = (
+    "attention",
+    "shape",
+    "B",
+    "tokens before",
+    "system",
+    "step, us",
+    "in a graph, us",
+    "of roof",
+    "host, us",
+)
 HEADER = ("attention", "shape", "B", "T", "system", "fwd, ms", "fwd+bwd, ms", "peak, MB", "error of o", "of gradients")
 
 
@@ -99,11 +121,29 @@ class Session:
         def started(system: str) -> None:
             click.echo(f"{name}, B = {batch}, T = {length}: {system}", err=True)
 
-        entries = compare(attention, problem, inputs, self.bench, self.peers, asked, started)
-        for entry in entries:
+        entries = []
+        for entry in compare(attention, problem, inputs, self.bench, self.peers, asked, started):
             times = f"{number(entry.row.forward)} and {number(entry.row.training)} ms"
             click.echo(f"  {entry.row.system}: {times}, {number(entry.row.peak)} MB", err=True)
+            entries.append(entry)
         return Timed(name, shape, batch, tuple(entries), exact)
+
+    def steps(self, name: str, shape: str, batches: tuple[int, ...], positions: tuple[int, ...]) -> list[StepRow]:
+        """Time single tokens; on a CPU, of one sequence."""
+        task = Decoding(
+            positions=positions,
+            batches=batches[:1] if self.device == "cpu" else batches,
+            dtype=self.dtype,
+            device=self.device,
+            peers=("softmax", *self.peers),
+            effort=self.bench.effort,
+            **SHAPES[shape],
+        )
+        rows = []
+        for row in task.rows(maskdsl.compile(name), self.bench, lambda what: click.echo(f"{name}: {what}", err=True)):
+            click.echo(f"  {number(row.step)} us, {number(row.graph)} us in a graph", err=True)
+            rows.append(row)
+        return rows
 
 
 @click.command()
@@ -111,20 +151,38 @@ class Session:
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Time flash-linear-attention too.")
 @click.option("--repeats", type=click.IntRange(1), default=20, show_default=True, help="Passes behind a median.")
 @click.option("--limit", type=click.IntRange(1), default=1 << 16, help="Cut T to this, for a quick look.")
-def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int) -> None:
-    """Time the definitions NAME (all by default) and print a Markdown table."""
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Both by default.")
+def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: tuple[str, ...]) -> None:
+    """Time the definitions NAME (all by default) and print Markdown tables."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    cases = [case for case in CASES if case[0] in (names or NAMES)]
+    cases = [case for case in CASES if case[0] in (names or NAMES) and "calls" in parts]
+    steps = [case for case in STEPS if case[0] in (names or NAMES) and "steps" in parts]
     spawn = multiprocessing.get_context("spawn")  # a process with a CUDA context cannot fork
     with fresh_caches(), ProcessPoolExecutor(mp_context=spawn, initializer=_one_thread) as pool:
         bench = open_bench(device, dtype, Effort(warmup=3, repeats=repeats))
         session = Session(device, dtype, bench, ("fla",) if peers else (), pool)
         timed = [session.time(name, shape, batch, min(length, limit)) for name, shape, batch, length in cases]
-        click.echo(markdown(HEADER, [line for case in timed for line in case.lines()]))
+        decoded = {
+            (name, shape): session.steps(name, shape, batches, tuple(min(each, limit) for each in positions))
+            for name, shape, batches, positions in steps
+        }
+        if timed:
+            click.echo(markdown(HEADER, [line for case in timed for line in case.lines()]))
+    if decoded:
+        click.echo(markdown(STEP_HEADER, [_step_line(*case, row) for case, rows in decoded.items() for row in rows]))
     for note in (note for case in timed for note in case.notes()):
         click.echo(note)
+    for (name, _), rows in decoded.items():
+        for note in notes(rows):
+            click.echo(f"- `{name}`: {note}")
     click.echo(f"\n{environment(device, bench.ceilings)}: `{shlex.join(['python', *sys.argv])}`")
+
+
+def _step_line(name: str, shape: str, row: StepRow) -> tuple[str, ...]:
+    share = "-" if row.share is None else f"{row.share:.0%}"
+    times = number(row.step), number(row.graph), share, number(row.host)
+    return f"`{name}`", shape, str(row.batch), str(row.position), row.system, *times
 
 
 def _one_thread() -> None:

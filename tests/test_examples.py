@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -12,17 +14,23 @@ import torch
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
+SMALL = {"heads": 2, "key": 4, "value": 4, "key_heads": 1}
 PROGRAMS = re.findall(r"```python\n(import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def example(name: str) -> ModuleType:
+    found = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # where dataclasses look their module up
+    found.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def generate() -> ModuleType:
-    found = importlib.util.spec_from_file_location("generate", ROOT / "examples" / "generate.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return example("generate")
 
 
 def test_the_readme_has_programs() -> None:
@@ -48,3 +56,17 @@ def test_a_lost_piece_of_a_prompt_is_seen(generate: ModuleType, monkeypatch: pyt
     model = generate.Model().double()
     with torch.no_grad(), pytest.raises(AssertionError, match="depends on how the prompt was read"):
         generate.compare(model, generate.as_tokens(b"it reads all of this")[None])
+
+
+def test_the_benchmark_prints_what_it_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = example("benchmark")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(benchmark, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(benchmark, "SHAPES", dict.fromkeys("AB", SMALL))
+    asked = ["linear_attention", "gated_deltanet", "--no-peers", "--limit", "20", "--repeats", "1"]
+    result = CliRunner().invoke(benchmark.main, asked, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    lines = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| `")]
+    assert [line[0] for line in lines] == ["| `linear_attention`", *["| `gated_deltanet`"] * 4]
+    assert [line[4] for line in lines] == [*["maskdsl"] * 4, "softmax"]
+    assert all(float(line[5]) > 0 for line in lines)
