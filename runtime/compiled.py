@@ -188,7 +188,8 @@ class Attention:
 
         Raises CallError, before anything changes, for what does not fit: an input, the state of another spec, a batch
         of another size, slots that are not there or named twice (seen on a CPU only), a position beyond the levels. On
-        a GPU positions are read back only where `state.furthest` has come to the last one that the levels allow.
+        a GPU positions are read back only where `state.furthest` has come to the last one that the levels allow. With
+        the backend "triton", also for what there are no kernels for: float64, or a CPU.
         """
         layout = None
         if isinstance(state, State) and state.spec is self.spec:

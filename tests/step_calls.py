@@ -116,6 +116,22 @@ def alternating_step_errors(text: str, T: int, dtype: torch.dtype = torch.float3
     return {"o": error(found, truth), "o, spread": error(again, truth), **_errors(mixed.memories, final), **states}
 
 
+def refusals(text: str) -> list[str]:
+    """What a backend of kernels says of float64, in the state and in an input; nothing of either state has changed."""
+    attention = maskdsl.compile(text, "triton")
+    inputs = inputs_of(attention.spec, 1)
+    said = []
+    for dtype, given in ((torch.float64, inputs), (torch.float32, inputs | {"g": inputs["g"].double()})):
+        state = start(attention, inputs, dtype)
+        try:
+            attention.step(state, **given)
+        except maskdsl.CallError as refusal:
+            said.append(str(refusal))
+        assert not any(x.any() for _, _, x in state.buffers())
+        assert not state.positions.any()
+    return said
+
+
 def verified(name: str) -> dict[str, bool]:
     """Whether what `maskdsl verify` compares is right, by the way that it is computed."""
     report = verify(maskdsl.compile(name).spec, 3, backend="triton")

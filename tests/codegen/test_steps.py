@@ -14,6 +14,7 @@ from step_calls import (
     alternating_step_errors,
     pooled_step_errors,
     random_step_errors,
+    refusals,
     step_errors,
     verified,
 )
@@ -117,6 +118,11 @@ def test_half_precision_states(run: Run, name: str) -> None:
 @pytest.mark.parametrize("name", ["log_linear_mamba2", "windowed_decay"])
 def test_steps_are_verified_after_a_packed_call(run: Run, name: str) -> None:
     assert run(verified, name) == {"at once": True, "steps": True}
+
+
+def test_float64_has_no_kernels(run: Run) -> None:
+    why = "is of float64, for which there are no Triton kernels."
+    assert run(refusals, text_of(*VARIANTS["number"])) == [f"The state {why}", f"Input 'g' {why}"]
 
 
 SIZES: Mapping[str, tuple[str, dict[str, int]]] = {

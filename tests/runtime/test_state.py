@@ -345,3 +345,29 @@ def test_levels_of_a_window_are_counted_by_position_too() -> None:
     steps(made, state, inputs)
     with pytest.raises(CallError, match="Input 'lam' has 4 levels, but a sequence at position 8 needs 5"):
         made.step(state, **part(made.spec, inputs, 0, 1))
+
+
+@pytest.mark.parametrize("name", ["number, weak hierarchy", "number, strong hierarchy", "operator, weak hierarchy"])
+def test_what_a_kernel_leaves_behind_is_never_seen(name: str) -> None:
+    made = compiled(*VARIANTS[name])
+    inputs = inputs_of(made, 9, B=2)
+    clean = start(made, inputs)
+    steps(made, clean, part(made.spec, inputs, 0, 6))
+    empty_rows = (clean.memories["attend_1_1"]["states"] == 0).flatten(3).all(-1)
+    assert empty_rows.any()
+
+    def littered() -> State:
+        state = clean.clone()
+        state.held["attend_1_1"]["states"][empty_rows] = torch.nan
+        state.leftovers = True
+        return state
+
+    filled = start(made, inputs)
+    filled.put([0, 1], littered())
+    copies = [littered().clone(), littered().select([0, 1]), littered().to(torch.float64), littered().detach(), filled]
+    assert all(copy.leftovers and same(copy, clean) for copy in (littered(), *copies))
+    token = part(made.spec, inputs, 6, 7)
+    o, final = made(**token, initial_state=littered(), output_final_state=True)
+    assert o.equal(made(**token, initial_state=clean))
+    assert all(x.isfinite().all() for _, _, x in final.buffers())
+    assert made.step(littered(), **token).equal(made.step(clean, **token))

@@ -140,6 +140,13 @@ def test_small_decays_add_up_over_many_tokens() -> None:
     assert error(found[:, -1:], truth[:, -1:]) <= 1e-5
 
 
+def test_kernels_need_a_gpu() -> None:
+    attention = maskdsl.compile("retention", "triton")
+    inputs = {name: x.float() for name, x in inputs_of(attention, 1).items()}
+    with pytest.raises(maskdsl.CallError, match="Input 'q' is on 'cpu', but Triton needs a GPU"):
+        attention.step(start(attention, inputs, torch.float32), **inputs)
+
+
 # -- sequences of different ages -----------------------------------------------------------------------------------
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
