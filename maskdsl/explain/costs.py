@@ -23,10 +23,13 @@ again. Bytes are what has to cross the memory bus: every input read and output w
 output's gradient read and the inputs' gradients written once backward; and in float32, once forward and twice backward,
 the chunk states written and read (with a K x K operator each where r > 0 under a hierarchy).
 
-Decoding one token at position T multiplies every state by the step operator (`K V` for a decay, `4 K V` for a rank-one
-step), adds `2 K V` for the write, and reads every state, `2 K V`; a hierarchy holds at most levels(T) states. A window
-keeps its last w keys and values instead: `2 min(w, T) (K + V)`, and its keys are carried along by the path (`K` for a
-decay, `4 K` for a rank-one step, each). States are read and written once.
+Decoding one token, on average over the first T, reads every state that holds something, `2 K V`, multiplies it by the
+step operator (`K V` for a decay, `4 K V` for a rank-one step), and adds `2 K V` for the write. A state is read and
+written once. A hierarchy has levels(T) - 1 of them, of which the share 1 - 1/b holds something in base b (all under
+strong admissibility); where decays commute with everything they wait in a factor a level, and what is written is one
+state (strong: three), of a product and a sum, `2 K V`, each. A window keeps its last w keys and values instead:
+`2 min(w, T) (K + V)`, and its keys are carried along by the path (`K` for a decay, `4 K` for a rank-one step, each).
+All of them are read, the token's are written, and so are all keys under rank-one steps.
 """
 
 from __future__ import annotations
@@ -80,9 +83,10 @@ def training(spec: Spec, forms: tuple[NormalForm, ...], length: int, sizes: Size
 
 
 def decoding(spec: Spec, forms: tuple[NormalForm, ...], length: int, sizes: Sizes) -> Cost:
-    """One step at position `length`, all heads."""
-    flops = sum(_step_flops(term, length, sizes) for form in forms for term in form.terms)
-    moved = 2 * STATE_BYTES * sum(state_numbers(form, length, sizes) for form in forms)
+    """One step among the first `length`, on average, all heads."""
+    terms = [term for form in forms for term in form.terms]
+    flops = sum(_step_flops(term, length, sizes) for term in terms)
+    moved = STATE_BYTES * sum(_step_numbers(term, length, sizes) for term in terms)
     moved += sizes.input_bytes * (input_numbers(spec, forms, length, sizes) + sizes.value)
     return Cost(sizes.heads * flops, sizes.heads * moved)
 
@@ -159,10 +163,36 @@ def _forward_states(term: Term, length: int, sizes: Sizes) -> float:
     return (sizes.key * sizes.value + operator) * (1 + read) / chunk if read else 0
 
 
-def _step_flops(term: Term, length: int, sizes: Sizes) -> int:
-    k, v = sizes.key, sizes.value
+def _step_flops(term: Term, length: int, sizes: Sizes) -> float:
+    k, v, path = sizes.key, sizes.value, _decays(term) + 4 * _rank(term)
     if term.window is not None:
         kept = min(term.window, length)
-        return 2 * kept * (k + v) + kept * k * (_decays(term) + 4 * _rank(term))
-    states = _states(term.hierarchy, length)
-    return states * k * v * (_decays(term) + 4 * _rank(term) + 2) + 2 * k * v
+        return 2 * kept * (k + v) + kept * k * path
+    read, written = _touched(term, length)
+    steps = 2 * written if _waits(term) else path * read
+    return k * v * (2 * read + steps + 2)
+
+
+def _step_numbers(term: Term, length: int, sizes: Sizes) -> float:
+    """Numbers of state read and written."""
+    if term.window is not None:
+        kept = min(term.window, length)
+        moves = len(term.path) > 1 or _rank(term) > 0
+        return kept * (sizes.key + sizes.value) + (kept if moves else 1) * sizes.key + sizes.value
+    return sum(_touched(term, length)) * sizes.key * sizes.value
+
+
+def _touched(term: Term, length: int) -> tuple[float, float]:
+    """How many states are read and how many are written, on average."""
+    hierarchy = term.hierarchy
+    if hierarchy is None:
+        return 1, 1
+    strong = hierarchy.admissibility == "strong"
+    rows = _states(hierarchy, length) - 1
+    held = rows if strong else rows * (1 - 1 / hierarchy.base)
+    return held, (3 if strong else 1) if _waits(term) else held
+
+
+def _waits(term: Term) -> bool:
+    """Whether the decays of a hierarchy can wait in a factor a level."""
+    return term.hierarchy is not None and len(term.path) <= 1 and not _rank(term)

@@ -67,7 +67,7 @@ def _training(spec: Spec, forms: dict[str, NormalForm], sizes: costs.Sizes) -> T
 
 
 def _decoding(spec: Spec, forms: dict[str, NormalForm], sizes: costs.Sizes) -> Table:
-    table = _comparison("Decoding, one token at position T, states in float32")
+    table = _comparison("Decoding, one token of the first T on average, states in float32")
     for length in LENGTHS:
         own = costs.decoding(spec, tuple(forms.values()), length, sizes)
         _row(table, length, own, costs.softmax_decoding(length, sizes))

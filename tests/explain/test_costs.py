@@ -63,8 +63,11 @@ def test_state(mask: NormalForm, length: int, numbers: int) -> None:
         # and 4 K V for each rank-one step
         (form(NUMBER, DELTA), 9 * STATE),
         (form(NUMBER, DELTA, DELTA), 13 * STATE),
-        # eleven states at T = 1024, one write
-        (form(NUMBER, hierarchy=LEVELS), 11 * 3 * STATE + 2 * STATE),
+        # five of ten states hold something at T = 1024; one write, in which what has waited is multiplied and added
+        (form(NUMBER, hierarchy=LEVELS), 5 * 2 * STATE + 2 * STATE + 2 * STATE),
+        (form(hierarchy=Hierarchy(LEVELS.lam, 4, "weak")), 3.75 * 2 * STATE + 2 * STATE + 2 * STATE),
+        (form(NUMBER, hierarchy=Hierarchy(LEVELS.lam, 2, "strong")), 10 * 2 * STATE + 3 * 2 * STATE + 2 * STATE),
+        (form(NUMBER, DELTA, hierarchy=LEVELS), 5 * (2 + 1 + 4) * STATE + 2 * STATE),
         # scores and values of 16 kept tokens; the decay of their keys
         (form(window=16), 2 * 16 * 12),
         (form(NUMBER, window=16), 2 * 16 * 12 + 16 * 8),
@@ -75,9 +78,20 @@ def test_decoding_flops_at_1024(mask: NormalForm, flops: int) -> None:
     assert costs.decoding(QKV, (mask,), 1024, SMALL).flops == flops
 
 
-def test_decoding_reads_and_writes_the_state_once_in_float32() -> None:
+@pytest.mark.parametrize(
+    ("mask", "numbers"),
+    [
+        (form(NUMBER), 2 * STATE),
+        (form(NUMBER, hierarchy=LEVELS), (5 + 1) * STATE),
+        (form(hierarchy=Hierarchy(LEVELS.lam, 2, "strong")), (10 + 3) * STATE),
+        (form(NUMBER, DELTA, hierarchy=LEVELS), (5 + 5) * STATE),
+        (form(NUMBER, window=16), 16 * 12 + 12),
+        (form(DELTA, window=16), 16 * 12 + 16 * 8 + 4),
+    ],
+)
+def test_decoding_moves_what_a_step_touches_in_float32(mask: NormalForm, numbers: float) -> None:
     # inputs q, k, v: 20 numbers, output 4, two bytes each
-    assert costs.decoding(QKV, (form(NUMBER),), 1024, SMALL).bytes == 2 * 4 * STATE + 2 * (20 + 4)
+    assert costs.decoding(QKV, (mask,), 1024, SMALL).bytes == 4 * numbers + 2 * (20 + 4)
 
 
 INSIDE = 2 * 64 * 12
