@@ -21,7 +21,7 @@ from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
 from maskdsl.runtime.function import apply, apply_laid_out
 from maskdsl.runtime.oracle import dense, recurrent
-from maskdsl.runtime.sequences import Sequences, sequences
+from maskdsl.runtime.sequences import SHORT, Sequences, sequences
 from maskdsl.runtime.state import State, empty_state
 from maskdsl.runtime.step import StepRoute, Token, bind_token, run_token, step_route
 from maskdsl.schedule.configuration import Configuration
@@ -128,7 +128,8 @@ class Attention:
         With `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of
         the other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row,
         sequence s from token cu_seqlens[s] up to cu_seqlens[s + 1]; a state has one row for each of them, and for
-        tokens beyond the last one the output is 0. Such calls run on PyTorch.
+        tokens beyond the last one the output is 0. Such calls run on PyTorch, but for those of at most `SHORT` tokens
+        without gradients, which kernels take as steps.
         """
         if initial_state is not None or output_final_state or cu_seqlens is not None:
             return self._with_sequences(
@@ -147,8 +148,16 @@ class Attention:
         return route.run({name: given[name] for name in self._names})
 
     def _with_sequences(self, call: Sequences) -> Tensor | tuple[Tensor, State]:
+        by_kernels = self.backend == "triton" or (self.backend == "auto" and call.layout.bounds.is_cuda)
+        if by_kernels and call.short:
+            state = call.begin()
+            o = torch.cat([self.step(state, **token) for token in call.tokens()], 1)
+            return (o, state) if call.hand.final else o
         if self.backend == "triton":
-            raise CallError("The backend 'triton' has no kernels yet for states and packed sequences; take 'torch'.")
+            raise CallError(
+                "The backend 'triton' has no kernels yet for packed sequences, nor for calls with states that have "
+                f"more than {SHORT} tokens or gradients; take 'torch'."
+            )
         sizes = call.bound.sizes
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, call.hand)
         self._latest = signature

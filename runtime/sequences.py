@@ -22,13 +22,17 @@ from maskdsl.lowering.memory import memories
 from maskdsl.runtime.arguments import Bound, bind, needed_levels
 from maskdsl.runtime.arguments import bound as rebind
 from maskdsl.runtime.folded import fold, unfold
-from maskdsl.runtime.state import State
+from maskdsl.runtime.state import State, state_for
 from maskdsl.spec import Spec
+
+SHORT = 32
+"""Tokens that kernels of steps take one by one in less time than a program over chunks takes to launch: some hundred
+small kernels, against two a token."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """A checked call: its tensors, how they are laid out, and the buffers that its program begins with.
+    """A checked call: its tensors, how they are laid out, and the state that it begins with, None for one of zeros.
 
     Tokens of no sequence hold numbers that their inputs may have. No sequence ends beyond position `furthest`.
     """
@@ -37,13 +41,39 @@ class Sequences:
     bound: Bound
     layout: Layout
     hand: Hand
-    buffers: Mapping[str, Tensor]
+    initial: State | None
     furthest: int
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What a program is given, by name."""
-        return {**self.bound.tensors, **self.buffers}
+        return {**self.bound.tensors, **({} if self.initial is None else _entering(self.initial, self.bound))}
+
+    @property
+    def differentiated(self) -> bool:
+        """Whether gradients may be asked for."""
+        held = () if self.initial is None else (x for _, x in self.initial.named())
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (*self.bound.tensors.values(), *held))
+
+    @property
+    def short(self) -> bool:
+        """Whether to go token by token: a few of them, without gradients, in every sequence as many, not in float64."""
+        dtypes = {x.dtype for x in self.bound.tensors.values()} | ({self.initial.dtype} if self.initial else set())
+        few = self.layout.whole and 1 <= self.layout.length <= SHORT
+        return few and not self.differentiated and torch.float64 not in dtypes
+
+    def begin(self) -> State:
+        """A state of the call's own, in float32, before its first token."""
+        if self.initial is not None:
+            return self.initial.to(torch.float32)
+        sizes = {axis: size or 0 for axis, size in vars(self.bound.sizes).items() if axis in "BHKVL"}
+        return state_for(self.spec, sizes, self.layout.bounds.device, torch.float32)
+
+    def tokens(self) -> Iterator[dict[str, Tensor]]:
+        """The inputs of each token."""
+        by_token = {each.name for each in self.spec.inputs if "T" in each.kind.value}
+        for t in range(self.layout.length):
+            yield {name: x[:, t : t + 1] if name in by_token else x for name, x in self.bound.tensors.items()}
 
     def output(self, o: Tensor) -> Tensor:
         """The output, zero for tokens of no sequence."""
@@ -86,9 +116,7 @@ def sequences(
     # a packed call on a device is trusted: all its tokens in one sequence would need more levels than it may have
     reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
     bound = rebind(spec, tensors, [], check_inputs, reached)
-    buffers = {} if state is None else _entering(state, bound)
-    hand = Hand(state is not None, output_final_state)
-    return Sequences(spec, bound, layout, hand, buffers, furthest)
+    return Sequences(spec, bound, layout, Hand(state is not None, output_final_state), state, furthest)
 
 
 def _entering(state: State, bound: Bound) -> dict[str, Tensor]:

@@ -116,6 +116,35 @@ def alternating_step_errors(text: str, T: int, dtype: torch.dtype = torch.float3
     return {"o": error(found, truth), "o, spread": error(again, truth), **_errors(mixed.memories, final), **states}
 
 
+def short_call_errors(text: str, dtype: torch.dtype = torch.float32) -> Errors:
+    """Calls of a few tokens that go on from each other, and from a state that they leave as it is."""
+    attention = maskdsl.compile(text, "triton")
+    inputs = inputs_of(attention.spec, 12)
+    truth, final = recurrent_with_state(attention.spec, {name: x.double() for name, x in inputs.items()})
+    first, state = attention(**part(attention.spec, inputs, 0, 5), output_final_state=True)
+    state = state.to(dtype)
+    rest = part(attention.spec, inputs, 5, 12)
+    again = attention(**rest, initial_state=state)
+    second, state = attention(**rest, initial_state=state, output_final_state=True)
+    assert again.equal(second)
+    assert (state.dtype, state.furthest) == (torch.float32, 12)
+    return {"o": error(torch.cat([first, second], 1), truth), **_errors(state.memories, final)}
+
+
+def long_calls(text: str) -> list[str]:
+    """What a backend of kernels says of calls with states that it has none for."""
+    attention = maskdsl.compile(text, "triton")
+    inputs = inputs_of(attention.spec, 33)
+    short = part(attention.spec, inputs, 0, 3)
+    said = []
+    for given in (inputs, {name: x.requires_grad_() for name, x in short.items()}):
+        try:
+            attention(**given, output_final_state=True)
+        except maskdsl.CallError as refusal:
+            said.append(str(refusal))
+    return said
+
+
 def refusals(text: str) -> list[str]:
     """What a backend of kernels says of float64, in the state and in an input; nothing of either state has changed."""
     attention = maskdsl.compile(text, "triton")

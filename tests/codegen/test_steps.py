@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from step_calls import (
     Errors,
     alternating_step_errors,
+    long_calls,
     pooled_step_errors,
     random_step_errors,
     refusals,
+    short_call_errors,
     step_errors,
     verified,
 )
@@ -118,6 +120,21 @@ def test_half_precision_states(run: Run, name: str) -> None:
 @pytest.mark.parametrize("name", ["log_linear_mamba2", "windowed_decay"])
 def test_steps_are_verified_after_a_packed_call(run: Run, name: str) -> None:
     assert run(verified, name) == {"at once": True, "steps": True}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_short_calls_are_steps(run: Run, name: str) -> None:
+    assert_right(run(short_call_errors, text_of(*VARIANTS[name])))
+
+
+def test_short_calls_from_half_precision(run: Run) -> None:
+    assert_right(run(short_call_errors, text_of(*VARIANTS["number, weak hierarchy"]), torch.bfloat16), 2e-2)
+
+
+def test_other_calls_with_states_have_no_kernels(run: Run) -> None:
+    said = run(long_calls, text_of(*VARIANTS["number"]))
+    assert len(said) == 2
+    assert all("nor for calls with states that have more than 32 tokens or gradients" in each for each in said)
 
 
 def test_float64_has_no_kernels(run: Run) -> None:

@@ -51,6 +51,18 @@ def test_steps_run_as_kernels() -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_short_calls_are_steps(name: str) -> None:
+    attention = compiled(*VARIANTS[name])
+    inputs = inputs_of(attention, 40, B=2)
+    truth = recurrent(attention.spec, inputs)
+    single = {each: x.float().cuda() for each, x in inputs.items()}
+    first, state = attention(**part(attention.spec, single, 0, 33), output_final_state=True)
+    rest = attention(**part(attention.spec, single, 33, 40), initial_state=state)
+    assert (torch.cat([first, rest], 1).cpu() - truth).norm() <= 1e-5 * truth.norm()
+    assert "tl.program_id" in attention.source("step")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_replay_of_a_graph_is_one_token_more(name: str) -> None:
     attention = compiled(*VARIANTS[name])
     inputs = {each: x.float().cuda() for each, x in inputs_of(attention, 30, B=2).items()}
