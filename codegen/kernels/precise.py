@@ -42,16 +42,29 @@ def precise_dot(emit: Evaluator, op: ops.Dot, instruction: Instruction, place: P
     ]
     first = [f"tl.trans({each})" if op.transpose_x else each for each in texts[0]]
     second = [f"tl.trans({each})" if op.transpose_y else each for each in texts[1]]
-    text = ""
-    for one, other in itertools.product(first, second):
-        # two smaller halves make less than what float32 rounds off
-        if one == first[-1] or other == second[-1]:
-            text = f"tl.dot({one}, {other}{', ' + text if text else ''})"
+    text = product(emit, first, second)
     if op.transpose_y and right.rows:
         text += f" * {right.rows}[None, :]"
     rows = None if op.transpose_x else left.rows
     parts = left.parts | right.parts
     return Tile(emit.assign(instruction.results[0], text), emit.dims(instruction.results[0]), parts, rows=rows)
+
+
+def product(emit: Evaluator, left: list[str], right: list[str]) -> str:
+    """The product of two operands, each in one or two halves, the smaller first."""
+    text = ""
+    for one, other in itertools.product(left, right):
+        # two smaller halves make less than what float32 rounds off
+        if one == left[-1] or other == right[-1]:
+            text = f"tl.dot({one}, {other}, {text})" if text else emit.dot(one, other)
+    return text
+
+
+def halves(emit: Evaluator, name: str, about: str = "") -> list[str]:
+    """A tile of float32 in two halves, the smaller first; `about` begins their names."""
+    operand = emit.tiling.operand
+    high = emit.assign(f"{about}high", f"{name}.to({operand})")
+    return [emit.assign(f"{about}low", f"({name} - {high}.to(tl.float32)).to({operand})"), high]
 
 
 def _halves(emit: Evaluator, value: str, other: str, beside: Tile) -> bool:
@@ -63,17 +76,16 @@ def _halves(emit: Evaluator, value: str, other: str, beside: Tile) -> bool:
     return _is_pairs(emit, other) or _rounded(emit, other) or beside.given
 
 
-def _operand(emit: Evaluator, value: str, place: Place, scaled: str, halves: bool) -> list[str]:
+def _operand(emit: Evaluator, value: str, place: Place, scaled: str, two: bool) -> list[str]:
     """A value without its rows in half precision, the smaller half first where it is taken in two."""
-    if emit.tile(value, place).given or not (halves or scaled):
+    if emit.tile(value, place).given or not (two or scaled):
         return [emit.plain(value, place)]
-    key = f"{value} in halves{scaled}{halves}"
+    key = f"{value} in halves{scaled}{two}"
     if key not in place.scaled:
         name = emit.bare(value, place).name
         whole = emit.assign(f"{value}_scaled", f"{name}{scaled}") if scaled else name
-        high = emit.assign(f"{value}_high", f"{whole}.to({emit.tiling.operand})")
-        rest = f"({whole} - {high}.to(tl.float32)).to({emit.tiling.operand})"
-        place.scaled[key] = f"{emit.assign(f'{value}_low', rest)} {high}" if halves else high
+        made = halves(emit, whole, f"{value}_") if two else [emit.assign(f"{value}_high", f"{whole}.to(tl.bfloat16)")]
+        place.scaled[key] = " ".join(made)
     return place.scaled[key].split()
 
 

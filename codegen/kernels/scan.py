@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.precise import halves, product
 from maskdsl.codegen.kernels.tile import Place
 from maskdsl.schedule.unsupported import SharedSum
 
@@ -58,7 +57,7 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
     assert isinstance(instruction.op, ops.SolvedScan)
     kernel, buffers, line, operand = emit.kernel, emit.buffers, emit.kernel.line, emit.tiling.operand
     operator, a, b, v, inverse, *writes = instruction.operands
-    exact, halves = (x in emit.precise and operand != "tl.float32" for x in (inverse, v))
+    exact, both = (x in emit.precise and operand != "tl.float32" for x in (inverse, v))
     if instruction.op.reverse:
         a, b = b, a
     line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
@@ -73,19 +72,21 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
         states, answers = instruction.results
         leave(states, "carried")
         values = emit.value(v, place).name
-        read = _product(emit, _factors(emit, b, place, exact), f"carried.to({operand})")
+        read = product(emit, _factors(emit, b, place, exact), [f"carried.to({operand})"])
         rows = place.tiles[b].rows
         read = emit.assign("read", f"{values} + {read}{f' * {rows}[:, None]' if rows else ''}")
-        systems = _operands(emit, emit.bare(inverse, place).name) if exact else [emit.operand(inverse, place)]
-        reads = _operands(emit, read) if halves else [f"{read}.to({operand})"]
-        found = emit.assign(answers, _solution(emit, systems, reads, transposed=instruction.op.reverse))
+        systems = halves(emit, emit.bare(inverse, place).name) if exact else [emit.operand(inverse, place)]
+        reads = halves(emit, read) if both else [f"{read}.to({operand})"]
+        if instruction.op.reverse:
+            systems = [f"tl.trans({each})" for each in systems]
+        found = emit.assign(answers, product(emit, systems, reads))
         leave(answers, found)
         log = emit.value(operator, place)
         line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
         pushed = [f"tl.trans({each})" for each in _factors(emit, a, place, exact)]
         rows = place.tiles[a].rows
         written = f"({found} * {rows}[:, None])" if rows else found
-        line(f"carried += {_product(emit, pushed, f'{written}.to({operand})')}")
+        line(f"carried += {product(emit, pushed, [f'{written}.to({operand})'])}")
         for each in writes:
             line(f"carried += {emit.value(each, place).name}")
 
@@ -94,30 +95,4 @@ def _factors(emit: Evaluator, value: str, place: Place, exact: bool) -> list[str
     """A factor of a scan's steps as operands, but for factors of its rows."""
     if not exact or emit.tile(value, place).given:
         return [emit.plain(value, place)]
-    return _operands(emit, emit.bare(value, place).name)
-
-
-def _solution(emit: Evaluator, systems: list[str], reads: list[str], *, transposed: bool) -> str:
-    """The product of an inverse and what a system reads, each in one or two halves."""
-    text = ""
-    for system, half in itertools.product(systems, reads):
-        # two smaller halves make less than what float32 rounds off
-        if system == systems[-1] or half == reads[-1]:
-            left = f"tl.trans({system})" if transposed else system
-            text = f"tl.dot({left}, {half}, {text})" if text else emit.dot(left, half)
-    return text
-
-
-def _product(emit: Evaluator, left: list[str], right: str) -> str:
-    """The product of the sum of some operands with another one."""
-    text = emit.dot(left[0], right)
-    for each in left[1:]:
-        text = f"tl.dot({each}, {right}, {text})"
-    return text
-
-
-def _operands(emit: Evaluator, name: str) -> list[str]:
-    """A tile of float32 in two halves, the smaller first."""
-    operand = emit.tiling.operand
-    high = emit.assign("high", f"{name}.to({operand})")
-    return [emit.assign("low", f"({name} - {high}.to(tl.float32)).to({operand})"), high]
+    return halves(emit, emit.bare(value, place).name)
