@@ -101,19 +101,26 @@ def pooled_step_errors(text: str, T: int, sizes: Mapping[str, int]) -> Errors:
 
 
 def alternating_step_errors(text: str, T: int, dtype: torch.dtype = torch.float32) -> Errors:
-    """Tokens by kernel and by PyTorch in turn, on one state; and by kernel on one that is not dense."""
+    """Tokens by kernel and by PyTorch in turn, on one state; and by kernel on states with gaps and at odd addresses."""
     kernels, plain = maskdsl.compile(text, "triton"), maskdsl.compile(text, "torch")
     inputs = inputs_of(plain.spec, T)
     truth, final = recurrent_with_state(plain.spec, {name: x.double() for name, x in inputs.items()})
-    mixed, spread = (start(plain, inputs, dtype) for _ in range(2))
+    mixed, spread, odd = (start(plain, inputs, dtype) for _ in range(3))
     for kept in spread.held.values():
         kept |= {name: torch.stack([x, x], -1)[..., 0] for name, x in kept.items()}
+    for kept in odd.held.values():
+        kept |= {name: x.new_zeros(x.numel() + 1)[1:].view(x.shape) for name, x in kept.items()}
     tokens = [part(plain.spec, inputs, t, t + 1) for t in range(T)]
     found = torch.cat([(plain, kernels)[t % 2].step(mixed, **token) for t, token in enumerate(tokens)], 1)
-    again = torch.cat([kernels.step(spread, **token) for token in tokens], 1)
-    assert not any(x.is_contiguous() for kept in spread.held.values() for x in kept.values() if x.numel() > 1)
-    states = {f"{name}, spread": e for name, e in _errors(spread.memories, final).items()}
-    return {"o": error(found, truth), "o, spread": error(again, truth), **_errors(mixed.memories, final), **states}
+    errors = {"o": error(found, truth), **_errors(mixed.memories, final)}
+    for name, state in {"spread": spread, "odd": odd}.items():
+        places = [x.data_ptr() for _, x in state.named()]
+        again = torch.cat([kernels.step(state, **token) for token in tokens], 1)
+        errors[f"o, {name}"] = error(again, truth)
+        errors |= {f"{each}, {name}": e for each, e in _errors(state.memories, final).items()}
+        assert places == [x.data_ptr() for _, x in state.named()]
+    assert not any(x.is_contiguous() for _, x in spread.named() if x.numel() > 1)
+    return errors
 
 
 def short_call_errors(text: str, dtype: torch.dtype = torch.float32) -> Errors:

@@ -12,7 +12,7 @@ from maskdsl.runtime.build import ratios_of
 from maskdsl.runtime.state import State
 from maskdsl.runtime.step import Token, advance
 from maskdsl.runtime.triton.call import Form, Given
-from maskdsl.runtime.triton.function import dense
+from maskdsl.runtime.triton.function import ALIGNMENT, dense
 from maskdsl.runtime.triton.program import Program
 from maskdsl.schedule.configuration import padded
 from maskdsl.schedule.token import StepConfiguration
@@ -57,8 +57,15 @@ def given_of(spec: Spec, token: Token) -> Given:
 def arguments(state: State, token: Token, slots: Tensor | None) -> dict[str, Tensor]:
     """What a kernel is given: the inputs and, dense, all that the state has."""
     tensors = {name: dense(x) for name, x in token.bound.tensors.items()}
-    tensors |= {name: x.contiguous() for name, x in state.named()}
-    tensors[POSITIONS] = state.positions.contiguous()
+    tensors |= {name: _compact(x) for name, x in state.named()}
+    tensors[POSITIONS] = _compact(state.positions)
     if slots is not None:
-        tensors[SLOTS] = slots.contiguous()
+        tensors[SLOTS] = _compact(slots)
     return tensors
+
+
+def _compact(x: Tensor) -> Tensor:
+    """The same values without gaps and with an aligned start."""
+    if x.is_contiguous() and x.data_ptr() % ALIGNMENT == 0:
+        return x
+    return x.clone(memory_format=torch.contiguous_format)
