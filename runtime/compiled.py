@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from maskdsl.lowering.memory import memories
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
-from maskdsl.runtime.function import apply, apply_laid_out
+from maskdsl.runtime.function import apply, apply_laid_out, differentiated
 from maskdsl.runtime.oracle import dense, recurrent
 from maskdsl.runtime.sequences import SHORT, Sequences, sequences
 from maskdsl.runtime.state import State, empty_state
@@ -135,7 +135,7 @@ class Attention:
             return self._with_sequences(
                 sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs)
             )
-        training = _differentiated((*args, *kwargs.values()))
+        training = differentiated((*args, *kwargs.values()))
         layout = training, len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
         route = None if check_inputs else self._routes.get(layout)
         if route is None:
@@ -347,11 +347,6 @@ class Attention:
 
 def _source(module: Any, function: str) -> str:
     return function_source(Path(module.__file__).read_text(encoding="utf-8"), function)
-
-
-def _differentiated(given: Iterable[object]) -> bool:
-    """Whether gradients may be asked for of a call with these arguments."""
-    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in given)
 
 
 def _layout(given: object) -> tuple[Any, ...]:

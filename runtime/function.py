@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -45,12 +45,16 @@ def apply_laid_out(
     return output, dict(zip(list(module.OUTPUTS)[1:], final, strict=True))
 
 
+def differentiated(given: Iterable[object]) -> bool:
+    """Whether gradients may be asked for of a call with these arguments."""
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in given)
+
+
 def _apply(
     module: ModuleType, sizes: Sizes, layout: Layout | None, tensors: Mapping[str, Tensor], result: torch.dtype
 ) -> tuple[Tensor, ...]:
-    differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in tensors.values())
     outputs: tuple[Tensor, ...] = _Attention.apply(
-        module, sizes, layout, result, differentiated, tuple(tensors), *tensors.values()
+        module, sizes, layout, result, differentiated(tensors.values()), tuple(tensors), *tensors.values()
     )
     return outputs
 
@@ -63,7 +67,7 @@ class _Attention(torch.autograd.Function):
         sizes: Sizes,
         layout: Layout | None,
         result: torch.dtype,
-        differentiated: bool,
+        keeps: bool,
         names: tuple[str, ...],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
@@ -76,7 +80,7 @@ class _Attention(torch.autograd.Function):
                 part, others = module.forward(*call.shape_of(block), **call.arguments(block, module.FORWARD, given))
                 for whole, axes, made in zip(outputs, call.outputs.values(), (part, *others), strict=False):
                     block.of(whole, axes).copy_(made)
-                if differentiated:
+                if keeps:
                     kept += others[len(outputs) - 1 :]
         ctx.call, ctx.names = (module, sizes, layout), names
         ctx.save_for_backward(*tensors, *kept)

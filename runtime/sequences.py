@@ -22,6 +22,7 @@ from maskdsl.lowering.memory import memories
 from maskdsl.runtime.arguments import Bound, bind, needed_levels
 from maskdsl.runtime.arguments import bound as rebind
 from maskdsl.runtime.folded import fold, unfold
+from maskdsl.runtime.function import differentiated
 from maskdsl.runtime.state import State, state_for
 from maskdsl.spec import Spec
 
@@ -50,17 +51,13 @@ class Sequences:
         return {**self.bound.tensors, **({} if self.initial is None else _entering(self.initial, self.bound))}
 
     @property
-    def differentiated(self) -> bool:
-        """Whether gradients may be asked for."""
-        held = () if self.initial is None else (x for _, x in self.initial.named())
-        return torch.is_grad_enabled() and any(x.requires_grad for x in (*self.bound.tensors.values(), *held))
-
-    @property
     def short(self) -> bool:
         """Whether to go token by token: a few of them, without gradients, in every sequence as many, not in float64."""
-        dtypes = {x.dtype for x in self.bound.tensors.values()} | ({self.initial.dtype} if self.initial else set())
+        given, initial = list(self.bound.tensors.values()), self.initial
+        wide = torch.float64 in {x.dtype for x in given} | ({initial.dtype} if initial else set())
+        held = [x for _, x in initial.named()] if initial else []
         few = self.layout.whole and 1 <= self.layout.length <= SHORT
-        return few and not self.differentiated and torch.float64 not in dtypes
+        return few and not wide and not differentiated([*given, *held])
 
     def begin(self) -> State:
         """A state of the call's own, in float32, before its first token."""

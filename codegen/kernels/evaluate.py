@@ -13,6 +13,7 @@ from maskdsl.codegen.kernels.buffers import Buffers
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.memory import Memory
 from maskdsl.codegen.kernels.precise import halves_products, precise_dot
+from maskdsl.codegen.kernels.sizes import with_sizes
 from maskdsl.codegen.kernels.tile import Parts, Place, Tile
 from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, tile_axes
 from maskdsl.scalar.printers import to_triton
@@ -226,12 +227,7 @@ class Evaluator(Memory):
         raise TypeError(f"{op} has no tile")
 
     def _numbers(self, expr: sympy.Expr) -> tuple[sympy.Expr, dict[str, str]]:
-        """An expression with the sizes put in that the text knows, and the names of those that a call brings."""
-        known = {"K": self.tiling.key, "V": self.tiling.width}
-        expr = expr.subs({s: known[s.name] for s in expr.free_symbols if s.name in known})
-        given = {s: symbol(f"{s.name}_size") for s in expr.free_symbols if s.name in ("B", "T", "H", "L")}
-        names = {made.name: f"({self.kernel.size(s.name)} * 1.0)" for s, made in given.items()}
-        return expr.xreplace(given), names
+        return with_sizes(expr, {"K": self.tiling.key, "V": self.tiling.width}, self.kernel)
 
     def _map(self, expr: sympy.Expr, instruction: Instruction, place: Place) -> Tile:
         result, dims = instruction.results[0], self.dims(instruction.results[0])

@@ -84,7 +84,8 @@ def _operand(emit: Evaluator, value: str, place: Place, scaled: str, two: bool) 
     if key not in place.scaled:
         name = emit.bare(value, place).name
         whole = emit.assign(f"{value}_scaled", f"{name}{scaled}") if scaled else name
-        made = halves(emit, whole, f"{value}_") if two else [emit.assign(f"{value}_high", f"{whole}.to(tl.bfloat16)")]
+        narrow = f"{whole}.to({emit.tiling.operand})"
+        made = halves(emit, whole, f"{value}_") if two else [emit.assign(f"{value}_high", narrow)]
         place.scaled[key] = " ".join(made)
     return place.scaled[key].split()
 

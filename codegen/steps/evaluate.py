@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 import sympy
@@ -9,17 +10,17 @@ import sympy
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.sizes import with_sizes
 from maskdsl.codegen.steps.memory import Memory
 from maskdsl.codegen.steps.tile import Place, Tile, joined
 from maskdsl.scalar.printers import to_triton
-from maskdsl.scalar.symbols import symbol
 from maskdsl.schedule.token import StepConfiguration, StepPlan
 
 ALIASES = (ops.Align, ops.Expand, ops.Repeat, ops.Transpose)
 """Operations that move or repeat entries: the same tile, whose axes have an order of their own."""
 
 
-class Evaluator(Memory):
+class Evaluator(Memory, ABC):
     """Writes values; sums over levels and over slots are what `reduce` writes."""
 
     def __init__(self, plan: StepPlan, configuration: StepConfiguration, kernel: Kernel) -> None:
@@ -65,9 +66,9 @@ class Evaluator(Memory):
                 operands = self.maker[value].operands
                 yield from self._fixed((x for x in operands if not self._is_position(x)), seen)
 
+    @abstractmethod
     def reduce(self, instruction: Instruction, place: Place) -> Tile:
         """A sum over levels or slots."""
-        raise NotImplementedError
 
     # -- operations
 
@@ -97,22 +98,15 @@ class Evaluator(Memory):
         raise TypeError(f"{op} has no tile")
 
     def _constant(self, expr: sympy.Expr, value: str) -> Tile:
-        expr, names = self._numbers(expr)
+        expr, names = with_sizes(expr, self.sizes, self.kernel)
         return Tile(self.assign(value, f"tl.full((), {to_triton(expr, names)}, tl.float32)"))
-
-    def _numbers(self, expr: sympy.Expr) -> tuple[sympy.Expr, dict[str, str]]:
-        """An expression with the sizes put in that the text knows, and the names of those that a call brings."""
-        expr = expr.subs({s: self.sizes[s.name] for s in expr.free_symbols if s.name in self.sizes})
-        given = {s: symbol(f"{s.name}_size") for s in expr.free_symbols if s.name in ("B", "T", "H", "L")}
-        names = {made.name: f"({self.kernel.size(s.name)} * 1.0)" for s, made in given.items()}
-        return expr.xreplace(given), names
 
     def _map(self, expr: sympy.Expr, operands: tuple[str, ...], value: str, place: Place) -> Tile:
         if not operands:
             return self._constant(expr, value)
         tiles = [self.tile(x, place) for x in operands]
         axes = joined(*tiles)
-        expr, names = self._numbers(expr)
+        expr, names = with_sizes(expr, self.sizes, self.kernel)
         names |= {ops.argument(n).name: tile.among(axes) for n, tile in enumerate(tiles)}
         return Tile(self.assign(value, to_triton(expr, names)), axes)
 

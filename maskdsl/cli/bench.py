@@ -15,8 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from maskdsl.cli.specs import chosen, located, spec_argument
 
 if TYPE_CHECKING:
-    from maskdsl.runtime.benchmark import Row
-    from maskdsl.runtime.benchmark.decoding import Decoding, StepRow
+    from maskdsl.runtime.benchmark.decoding import Decoding
     from maskdsl.runtime.benchmark.sweep import Sweep
     from maskdsl.runtime.compiled import Attention
 
@@ -84,7 +83,7 @@ def bench(spec: str, name: str | None, **options: Any) -> None:
         raise click.ClickException('Plots need matplotlib, which is not installed: pip install "maskdsl[plot]"')
     rows, environment = _measured(attention, task)
     shown = report.step_table if options["step"] else report.table
-    Console().print(shown(f"{attention.spec.name}, {task.sizes}", rows))  # type: ignore[arg-type]
+    Console().print(shown(f"{attention.spec.name}, {task.sizes}", rows))
     for line in (*report.notes(rows), environment):
         click.echo(line)
     if target is not None:
@@ -143,8 +142,8 @@ def _check(options: dict[str, Any]) -> None:
         raise click.UsageError("A sequence has at least one token: give --length 1 or more.")
 
 
-def _measured(attention: Attention, task: Sweep | Decoding) -> tuple[list[Row] | list[StepRow], str]:
-    """All rows, with progress on standard error, and a line on where and when."""
+def _measured(attention: Attention, task: Sweep | Decoding) -> tuple[list[Any], str]:
+    """All rows of the task's kind, with progress on standard error, and a line on where and when."""
     from maskdsl.runtime.benchmark import open_bench
     from maskdsl.runtime.benchmark.fresh import fresh_caches
     from maskdsl.runtime.benchmark.report import environment

@@ -37,6 +37,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskdsl.lowering.chunking import chunk_size
+from maskdsl.lowering.memory import stays
 from maskdsl.mask.levels import levels
 from maskdsl.mask.nodes import Kind
 from maskdsl.mask.normal import Decay, Hierarchy, NormalForm, RankOne, Term
@@ -169,7 +170,7 @@ def _step_flops(term: Term, length: int, sizes: Sizes) -> float:
         kept = min(term.window, length)
         return 2 * kept * (k + v) + kept * k * path
     read, written = _touched(term, length)
-    steps = 2 * written if _waits(term) else path * read
+    steps = 2 * written if term.hierarchy and stays(term) else path * read
     return k * v * (2 * read + steps + 2)
 
 
@@ -177,8 +178,7 @@ def _step_numbers(term: Term, length: int, sizes: Sizes) -> float:
     """Numbers of state read and written."""
     if term.window is not None:
         kept = min(term.window, length)
-        moves = len(term.path) > 1 or _rank(term) > 0
-        return kept * (sizes.key + sizes.value) + (kept if moves else 1) * sizes.key + sizes.value
+        return kept * (sizes.key + sizes.value) + (1 if stays(term) else kept) * sizes.key + sizes.value
     return sum(_touched(term, length)) * sizes.key * sizes.value
 
 
@@ -190,9 +190,4 @@ def _touched(term: Term, length: int) -> tuple[float, float]:
     strong = hierarchy.admissibility == "strong"
     rows = _states(hierarchy, length) - 1
     held = rows if strong else rows * (1 - 1 / hierarchy.base)
-    return held, (3 if strong else 1) if _waits(term) else held
-
-
-def _waits(term: Term) -> bool:
-    """Whether the decays of a hierarchy can wait in a factor a level."""
-    return term.hierarchy is not None and len(term.path) <= 1 and not _rank(term)
+    return held, (3 if strong else 1) if stays(term) else held

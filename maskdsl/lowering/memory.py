@@ -72,6 +72,11 @@ def _ring(term: Term, slots: str) -> tuple[Buffer, ...]:
     return (Buffer(KEYS, ("B", "H", slots, "K")), Buffer(VALUES, ("B", "H", slots, "V")), *_logs(term, slots))
 
 
+def stays(term: Term) -> bool:
+    """Whether the path leaves what levels and windows keep as it is: one decay waits in logs, no step does nothing."""
+    return not term.path or (len(term.path) == 1 and isinstance(term.path[0], Decay))
+
+
 def _logs(term: Term, rows: str) -> tuple[Buffer, ...]:
     """The logs of a path that is one decay; any other path acts on what is kept itself."""
     match term.path:

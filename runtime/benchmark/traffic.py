@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskdsl.codegen.torch_ops.positions import occupied
-from maskdsl.lowering.memory import KEYS, LOGS, STATES, Memory, memories
+from maskdsl.lowering.memory import KEYS, LOGS, STATES, Memory, memories, stays
 from maskdsl.mask.normal import Hierarchy
 from maskdsl.runtime.state import State
 
@@ -33,12 +33,11 @@ def _buffer_bytes(memory: Memory, name: str, buffer: Tensor, position: int) -> i
     if name == STATES:
         assert hierarchy is not None
         before, after = (_levels(p, buffer.shape[2] + 1, hierarchy) for p in (position, position + 1))
-        steps = bool(memory.term.path) and LOGS not in held  # which every row takes
-        changed = after if steps else min(after, _moved(position, hierarchy))
+        changed = min(after, _moved(position, hierarchy)) if stays(memory.term) else after
         return row * (before + changed)
     if KEYS in held:
         seen = min(position, buffer.shape[2])
-        moves = name == LOGS or (name == KEYS and LOGS not in held and bool(memory.term.path))
+        moves = name == LOGS or (name == KEYS and not stays(memory.term))
         return row * (2 * seen if moves else seen + 1)
     return 2 * buffer.nbytes
 

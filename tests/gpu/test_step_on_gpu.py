@@ -40,6 +40,7 @@ def test_a_step_waits_for_nothing(name: str, dtype: torch.dtype) -> None:
         attention.step(state, **part(attention.spec, inputs, 2, 3), slots=slots)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert state.positions.tolist() == [3, 3, 3]
 
 
 def test_steps_run_as_kernels() -> None:
