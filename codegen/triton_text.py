@@ -11,6 +11,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.codegen.kernels import tree
 from maskdsl.codegen.kernels.module import Module
+from maskdsl.codegen.kernels.programs import BOUNDS
 from maskdsl.codegen.kernels.tiling import Tiling
 from maskdsl.language.printer import to_text
 from maskdsl.schedule.configuration import Configuration
@@ -35,7 +36,8 @@ def emit(spec: Spec, configuration: Configuration) -> str:
 
     forward(at, inputs...) returns the output and the tensors STORED for the backward pass; backward(at, gradient of the
     output, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES.
-    FORWARD and BACKWARD name their parameters. Without training nothing is stored, and there is no backward.
+    FORWARD and BACKWARD name their parameters, the last of them BOUNDS where the batch row is packed. Without training
+    nothing is stored, and there is no backward.
     """
     divided = plan(spec, configuration)
     tiling = _tiling(divided.forward, configuration)
@@ -57,16 +59,17 @@ def _module(spec: Spec, configuration: Configuration, divided: Plan, tiling: Til
     second.write()
     stored = _stored(first, second, kept)
     inputs = [i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)]
+    bounds = [BOUNDS] if configuration.packed else []
     types, training = forward.types, configuration.training
     tables = (
         f"AXES = { {v: types[v] for v in inputs}!r}\n"
         f"GRADIENT = {gradient!r}\n"
-        f"FORWARD = {tuple(inputs)!r}\n"
-        f"BACKWARD = {(gradient, *inputs) if training else ()!r}\n"
+        f"FORWARD = {(*inputs, *bounds)!r}\n"
+        f"BACKWARD = {(gradient, *inputs, *bounds) if training else ()!r}\n"
         f"STORED = {tuple(stored)!r}\n"
     )
     (output,) = (first.result(*each) for each in forward.outputs)
-    names = [first.buffers.name(v) for v in inputs]
+    names = [first.buffers.name(v) for v in inputs] + (["bounds"] if bounds else [])
     functions = [
         *(kernel.text() for kernel in (*first.kernels, *second.kernels)),
         _function("forward", ["at", *names], first.host, f"{output}, ({''.join(f'{x}, ' for x in stored.values())})"),
@@ -140,6 +143,7 @@ def _tiling(program: Program, configuration: Configuration) -> Tiling:
         1,
         configuration.mode,
         device=configuration.device,
+        packed=configuration.packed,
     )
 
 

@@ -153,17 +153,29 @@ class Attention:
             state = call.begin()
             o = torch.cat([self.step(state, **token) for token in call.tokens()], 1)
             return (o, state) if call.hand.final else o
-        if self.backend == "triton":
+        sizes, result = call.bound.sizes, result_dtype(self.spec, call.bound)
+        if call.packed:
+            training = differentiated(call.bound.tensors.values())
+            configuration = self._configuration(call.bound, result, training, packed=True)
+            if configuration is not None:
+                return self._by_kernels(configuration, call, result)
+        elif self.backend == "triton":
             raise CallError(
-                "The backend 'triton' has no kernels yet for packed sequences, nor for calls with states that have "
-                f"more than {SHORT} tokens or gradients; take 'torch'."
+                "The backend 'triton' has no kernels yet for calls with states that have gradients, more than "
+                f"{SHORT} tokens or packed sequences; take 'torch'."
             )
-        sizes = call.bound.sizes
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, call.hand)
         self._latest = signature
-        result = result_dtype(self.spec, call.bound)
         o, final = apply_laid_out(self._module(signature), sizes.known, call.layout, call.tensors, result)
         return (call.output(o), call.state(final)) if call.hand.final else call.output(o)
+
+    def _by_kernels(self, configuration: Configuration, call: Sequences, result: torch.dtype) -> Tensor:
+        from maskdsl.codegen.kernels.programs import BOUNDS
+        from maskdsl.runtime.triton.function import apply as apply_kernels
+
+        self._latest = configuration
+        tensors = {**call.bound.tensors, BOUNDS: call.layout.bounds[0]}
+        return apply_kernels(self._program(configuration), call.bound.sizes.known, tensors, result)
 
     def init_state(
         self,
@@ -275,14 +287,16 @@ class Attention:
         run = partial(run_token, self._step_module(signature), self.spec)
         return step_route(self.spec, token, signature, run)
 
-    def _configuration(self, bound: Bound, result: torch.dtype, training: bool) -> Configuration | None:
+    def _configuration(
+        self, bound: Bound, result: torch.dtype, training: bool, packed: bool = False
+    ) -> Configuration | None:
         """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""
 
         def find() -> Configuration:
             from maskdsl.runtime.triton.build import configuration_of, device_kind
 
             kind = device_kind(bound.tensors)
-            return configuration_of(bound, result, self._signature.chunk, kind, training)
+            return configuration_of(bound, result, self._signature.chunk, kind, training, packed)
 
         return self._kernels(find, next(iter(bound.tensors.values())).device)
 

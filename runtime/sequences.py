@@ -24,7 +24,7 @@ from maskdsl.runtime.arguments import bound as rebind
 from maskdsl.runtime.folded import fold, unfold
 from maskdsl.runtime.function import differentiated
 from maskdsl.runtime.state import State, state_for
-from maskdsl.spec import Spec
+from maskdsl.spec import Input, Spec
 
 SHORT = 32
 """Tokens that kernels of steps take one by one in less time than a program over chunks takes to launch: some hundred
@@ -35,7 +35,7 @@ small kernels, against two a token."""
 class Sequences:
     """A checked call: its tensors, how they are laid out, and the state that it begins with, None for one of zeros.
 
-    Tokens of no sequence hold numbers that their inputs may have. No sequence ends beyond position `furthest`.
+    No sequence ends beyond position `furthest`.
     """
 
     spec: Spec
@@ -47,8 +47,14 @@ class Sequences:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What a program is given, by name."""
-        return {**self.bound.tensors, **({} if self.initial is None else _entering(self.initial, self.bound))}
+        """What a program is given, by name; tokens of no sequence hold numbers that their inputs may have."""
+        entering = {} if self.initial is None else _entering(self.initial, self.bound)
+        return {**_filled(self.spec, self.bound.tensors, self.layout), **entering}
+
+    @property
+    def packed(self) -> bool:
+        """Whether there is nothing to it but that batch rows hold several sequences."""
+        return not (self.layout.whole or self.hand.initial or self.hand.final)
 
     @property
     def short(self) -> bool:
@@ -68,7 +74,7 @@ class Sequences:
 
     def tokens(self) -> Iterator[dict[str, Tensor]]:
         """The inputs of each token."""
-        by_token = {each.name for each in self.spec.inputs if "T" in each.kind.value}
+        by_token = {each.name for each in _by_token(self.spec)}
         for t in range(self.layout.length):
             yield {name: x[:, t : t + 1] if name in by_token else x for name, x in self.bound.tensors.items()}
 
@@ -106,9 +112,7 @@ def sequences(
         # of its own, since the state may go on before gradients are asked for
         positions = state.positions.reshape(sizes.B, count).clone()
     layout = Layout(positions, sizes.T, bounds)
-    tensors = bound.tensors
-    if not layout.whole:
-        tensors = {each.name: _filled(tensors[each.name], each.kind.value, each.range, layout) for each in spec.inputs}
+    tensors = _filled(spec, bound.tensors, layout) if check_inputs else bound.tensors
     furthest = _furthest(layout, state, lambda end: needed_levels(spec, end + output_final_state) <= (sizes.L or 0))
     # a packed call on a device is trusted: all its tokens in one sequence would need more levels than it may have
     reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
@@ -140,10 +144,19 @@ def _furthest(layout: Layout, state: State | None, allowed: Callable[[int], bool
     return before + layout.length
 
 
-def _filled(x: Tensor, axes: tuple[str, ...], declared: Range, layout: Layout) -> Tensor:
-    """An input whose tokens of no sequence are replaced by a number that it may have."""
-    if "T" not in axes:
-        return x
+def _filled(spec: Spec, tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
+    """Inputs whose tokens of no sequence are replaced by a number that they may have."""
+    if layout.whole:
+        return tensors
+    filled = {each.name: _filled_input(tensors[each.name], each.range, layout) for each in _by_token(spec)}
+    return {**tensors, **filled}
+
+
+def _by_token(spec: Spec) -> Iterator[Input]:
+    return (each for each in spec.inputs if "T" in each.kind.value)
+
+
+def _filled_input(x: Tensor, declared: Range, layout: Layout) -> Tensor:
     low, high = declared.low, declared.high
     if low is not None and high is not None:
         number = (low + high) / 2

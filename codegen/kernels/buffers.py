@@ -98,13 +98,19 @@ class Buffers:
     def address(self, kernel: Kernel, buffer: Buffer, row: str, head: str) -> str:
         """The address of a row of a buffer."""
         pointer = kernel.pointer(buffer.name)
+        entries = f" * {buffer.entries}" if buffer.entries > 1 else ""
+        if kernel.packed:
+            first = f"{head} * {kernel.parameter('slots', 'N', varying=True)} + origin"
+            if buffer.rows != "N":
+                per = kernel.parameter(f"{buffer.name}_per", f"{buffer.name}.shape[3] // N", varying=True)
+                first = f"({first}) * {per}"
+            return f"{pointer} + ({first} + {row}){entries}"
         heads = kernel.size("H") if buffer.ratio == 1 else f"({kernel.size('H')} // {buffer.ratio})"
         rows = (
             kernel.size("N")
             if buffer.rows == "N"
             else kernel.parameter(f"{buffer.name}_rows", f"{buffer.name}.shape[3]", varying=True)
         )
-        entries = f" * {buffer.entries}" if buffer.entries > 1 else ""
         return f"{pointer} + ((b * {heads} + {head}) * {rows} + {row}){entries}"
 
     def part_step(self, kernel: Kernel, buffer: Buffer) -> str:

@@ -269,7 +269,8 @@ class ChunksKernel:
         self.parts[output.name] = parts
         heads = kernel.size("H") if ratio == 1 else f"({kernel.size('H')} // {ratio})"
         emit.prepare(self.place)
-        first = f"((b * {kernel.size('T')} + start_n) * {heads} + {emit.head_of(axes)})"
+        row = "token" if kernel.packed else f"b * {kernel.size('T')}"
+        first = f"(({row} + start_n) * {heads} + {emit.head_of(axes)})"
         steps = {0: f"c * {heads}"}
         if len(axes) == 4:
             width = kernel.size("L") if axes[3] == "L" else str(emit.tiling.size(axes[3]))

@@ -10,7 +10,7 @@ tl triton tiles walks hierarchy torch torch_ops math at forward backward B T H K
 part unit start row rows p end width wide narrow high low depth reads number count first last late lag rank weight
 weighed decay log total block state step place own handed earlier found product column share shares some others
 side even other sibling child pulled carried written range strip strips read operand above m_ r_ pos slot
-reach held kept first_slot
+reach held kept first_slot origin origins token tokens bounds slots S
 """
 
 RESERVED = frozenset(_WORDS.split())
@@ -23,8 +23,8 @@ SIZES = ("B", "T", "H", "L", "N")
 class Kernel:
     """One `triton.jit` function."""
 
-    def __init__(self, name: str, about: str) -> None:
-        self.name, self.about = name, about
+    def __init__(self, name: str, about: str, packed: bool = False) -> None:
+        self.name, self.about, self.packed = name, about, packed
         self.parameters: dict[str, str] = {}
         self.varying: set[str] = set()
         self.opening: list[str] = []
@@ -52,8 +52,14 @@ class Kernel:
         return self.parameter(f"{name}_ptr", name)
 
     def size(self, name: str) -> str:
-        """A size of the call: B, T, H or L, or N, the number of chunks."""
+        """A size of the call: B, T, H or L, or N, the number of chunks; T and N are those of a sequence."""
+        if self.packed and name in ("T", "N"):
+            return name
         return self.parameter(name, name if name == "N" else f"at.{name}")
+
+    def whole_size(self, name: str) -> str:
+        """A size of the call, whatever sequences a batch row holds."""
+        return self.parameter("tokens", "at.T") if self.packed and name == "T" else self.size(name)
 
     def line(self, text: str) -> None:
         """Append a line at the current depth."""

@@ -11,12 +11,12 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import matrix_tree
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.programs import Order, Units
+from maskdsl.codegen.kernels.tree import Shape, blocks
 from maskdsl.schedule.stages import Stage
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.module import Module
-
-Order = tuple[tuple[str, str], ...]
 
 HEADS: Order = (("h", "H"), ("b", "B"), ("unit", ""))
 
@@ -29,11 +29,12 @@ def tree(module: Module, stage: Stage, instruction: Instruction) -> None:
     after = module.beside(instruction.results[0], "after", buffers.kept[instruction.results[0]])
     module.host.append(buffers.allocation(after))
     upwards = f"for p in range(hierarchy.depth(N, {shape.base})):"
-    operators = module.new_kernel("operators", "Operators of blocks of the next level.", HEADS)
+    units = _parents(shape)
+    operators = module.new_kernel("operators", "Operators of blocks of the next level.", HEADS, units)
     matrix_tree.merge_operators(module.evaluator(operators, stage), instruction, shape, after)
-    states = module.new_kernel("states", "States of blocks of the next level.", _columns(module))
+    states = module.new_kernel("states", "States of blocks of the next level.", _columns(module), units)
     matrix_tree.merge_states(module.evaluator(states, stage), instruction, shape, after)
-    _launch(module, upwards, f"(N // {shape.base} ** (p + 1))", operators, states)
+    _launch(module, upwards, operators, states)
 
 
 def leave(module: Module, instruction: Instruction) -> None:
@@ -42,7 +43,7 @@ def leave(module: Module, instruction: Instruction) -> None:
     entries = module.tiling.held("C") * module.tiling.held("K")
     name = module.buffers.name(value)
     parts = ("V",) if module.tiling.parts > 1 else ()
-    arrived = Buffer(f"{name}_arrived", 1, entries, True, rows=f"max(1, hierarchy.all_reads(N, {shape.base}))")
+    arrived = Buffer(f"{name}_arrived", 1, entries, True, rows=_all_reads(module, shape))
     returned = dataclasses.replace(arrived, name=f"{name}_returned", parts=parts, count=module.tiling.parts)
     for suffix, buffer in (("arrived", arrived), ("returned", returned)):
         if f"{value}.{suffix}" not in module.buffers.kept:
@@ -58,11 +59,12 @@ def gather(module: Module, stage: Stage, instruction: Instruction) -> None:
     module.host.append(f"depth = hierarchy.depth(N, {shape.base})")
     for value in (d_operators, d_states):
         module.host.append(buffers.allocation(module.keep_blocks(value, shape)))
-    operators = module.new_kernel("operators", "The gradient of a block's operator, from its readers.", HEADS)
+    units = blocks(module.tiling.packed, shape.base)
+    operators = module.new_kernel("operators", "The gradient of a block's operator, from its readers.", HEADS, units)
     matrix_tree.gather_operators(module.evaluator(operators, stage), instruction, shape, arrived, returned)
-    states = module.new_kernel("readers", "The gradient of a block's state, from its readers.", _columns(module))
+    states = module.new_kernel("readers", "The gradient of a block's state, from its readers.", _columns(module), units)
     matrix_tree.gather_states(module.evaluator(states, stage), instruction, shape, arrived)
-    _launch(module, None, f"hierarchy.blocks(N, {shape.base})", operators, states)
+    _launch(module, None, operators, states)
 
 
 def descend(module: Module, stage: Stage, instruction: Instruction) -> None:
@@ -71,11 +73,12 @@ def descend(module: Module, stage: Stage, instruction: Instruction) -> None:
     shape, kept = module.shapes[instruction.operands[1]], module.buffers.kept
     after = kept[f"{operators}.after"]
     downwards = f"for p in reversed(range(hierarchy.depth(N, {shape.base}))):"
-    down = module.new_kernel("operators", "Gradients of operators handed down to children.", HEADS)
+    units = _parents(shape)
+    down = module.new_kernel("operators", "Gradients of operators handed down to children.", HEADS, units)
     matrix_tree.hand_down_operators(module.evaluator(down, stage), instruction, shape, after)
-    states = module.new_kernel("handed", "Gradients of states handed down to children.", _columns(module))
+    states = module.new_kernel("handed", "Gradients of states handed down to children.", _columns(module), units)
     matrix_tree.hand_down_states(module.evaluator(states, stage), instruction, shape, after)
-    _launch(module, downwards, f"(N // {shape.base} ** (p + 1))", down, states)
+    _launch(module, downwards, down, states)
     for result, gradient in zip(instruction.results, (d_operators, d_states), strict=True):
         kept[result] = dataclasses.replace(kept[gradient], row=shape.leaf)
 
@@ -88,15 +91,22 @@ WRITERS: Mapping[type, Callable[[Module, Stage, Instruction], None]] = {
 """What writes the kernels of an operation between chunks."""
 
 
+def _all_reads(module: Module, shape: Shape) -> str:
+    """The host's expression for how many reads are kept; those of a packed sequence begin at a place of its own."""
+    return f"N * {shape.reads}" if module.tiling.packed else f"max(1, hierarchy.all_reads(N, {shape.base}))"
+
+
+def _parents(shape: Shape) -> Units:
+    """The blocks of level p + 1."""
+    return Units(f"(N // {shape.base} ** (p + 1))", f"walks.power(p + 1, {shape.base})")
+
+
 def _columns(module: Module) -> Order:
     return (("vt", str(module.tiling.parts)), *HEADS)
 
 
-def _launch(module: Module, loop: str | None, units: str, operators: Kernel, states: Kernel) -> None:
+def _launch(module: Module, loop: str | None, operators: Kernel, states: Kernel) -> None:
     """Launch both kernels, in the loop of the host that is given."""
-    parts = module.tiling.parts
-    operators.programs = f"B * H * {units}"
-    states.programs = f"B * H * {units}{f' * {parts}' if parts > 1 else ''}"
     for kernel in (operators, states):
         kernel.warps = 8 if module.tiling.extent("K") > 64 else 4
     if loop:

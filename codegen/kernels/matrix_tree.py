@@ -124,6 +124,9 @@ def _parent(emit: Evaluator, shape: Shape) -> None:
     """`width` of the children and `end` of the block of level p + 1 that a program does."""
     emit.kernel.line(f"width = walks.power({emit.kernel.parameter('p', 'p', varying=True)}, {shape.base})")
     emit.kernel.line(f"end = (unit + 1) * width * {shape.base}")
+    if emit.kernel.packed:
+        with emit.kernel.block("if end > N:"):
+            emit.kernel.line("return")
 
 
 @contextmanager

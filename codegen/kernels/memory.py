@@ -160,14 +160,16 @@ class Memory:
         """
         name, axes, kernel = self.buffers.name(value), self.types[value], self.kernel
         pointer, head, varying = kernel.pointer(name), self.head_of(axes), axes[-1] not in ("K", "V")
-        kernel.parameter(f"{name}_b", f"{name}.stride(0)", varying=varying)
+        row = f"token * {name}_t" if kernel.packed else f"b * {name}_b"
+        if not kernel.packed:
+            kernel.parameter(f"{name}_b", f"{name}.stride(0)", varying=varying)
         kernel.parameter(f"{name}_t", f"{name}.stride(1)", varying=varying)
         steps = {0: f"c * {name}_t"}
         if len(axes) == 4:
             head = f"{head} * {kernel.parameter(f'{name}_h', f'{name}.stride(2)', varying=varying)}"
             steps[1] = self.lane(axes[3])
         self.prepare(place)
-        return f"{pointer} + (b * {name}_b + {head} + start_{place.chunk} * {name}_t)", steps
+        return f"{pointer} + ({row} + {head} + start_{place.chunk} * {name}_t)", steps
 
     def stored(self, value: str, place: Place) -> Tile:
         """A value that an earlier kernel has left in memory."""

@@ -16,6 +16,7 @@ from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.programs import CHUNKS, STRIP, STRIPS, Order, Units, decode, decode_packed, programs
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.kinds import BETWEEN, takes_matrices
@@ -30,14 +31,6 @@ SPAN = 3
 
 ELEMENTS = 2048
 """Entries of a state that a program holds where it only adds and scales them."""
-
-
-STRIP = 32
-"""Chunks of one head that programs which read blocks do before they turn to the next head: blocks that these chunks
-share, and keys that heads share, are in the cache when the next one wants them."""
-
-STRIPS = "strips"
-"""The extent of chunks that are done so."""
 
 
 class Module:
@@ -75,7 +68,7 @@ class Module:
 
     def write(self) -> None:
         """Write all stages, then what the host adds up itself."""
-        self.host.append(f"B, H, N = at.B, at.H, at.chunks({self.tiling.chunk})")
+        self.host += self._sizes()
         for stage in self.plan.stages:
             if stage.kind == "chunks":
                 before, self.host = self.host, []
@@ -89,7 +82,10 @@ class Module:
                 self._graph(stage, stage.instruction)
         self._totals()
         if any(STRIPS in kernel.programs for kernel in self.kernels):
-            self.host.insert(1, f"{STRIPS} = -(-N // min(N, {STRIP})) * min(N, {STRIP})")
+            chunks = "(N + S)" if self.tiling.packed else "N"
+            self.host.insert(
+                len(self._sizes()), f"{STRIPS} = -(-{chunks} // min({chunks}, {STRIP})) * min({chunks}, {STRIP})"
+            )
 
     def _only_scanned(self, stage: Stage) -> bool:
         """Whether a scan runs over all values of a kernel, which are little work, and nothing reads them before it."""
@@ -99,6 +95,15 @@ class Module:
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
         loops = any(isinstance(self.maker[value].op, BETWEEN) for value in self.plan.within(stage))
         return scanned.issuperset(stage.values) and between.isdisjoint(stage.values) and not loops
+
+    def _sizes(self) -> list[str]:
+        """The host's lines that say how much there is of everything."""
+        size = self.tiling.chunk
+        if not self.tiling.packed:
+            return [f"B, H, N = at.B, at.H, at.chunks({size})"]
+        # enough chunks for any lengths, which are on the device only
+        sizes = "B, H, S = at.B, at.H, bounds.shape[0] - 1"
+        return [sizes, f"N = at.T // {size} + S", f"origins = at.origins(bounds, {size})"]
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""
@@ -135,31 +140,20 @@ class Module:
 
     # -- kernels
 
-    def new_kernel(self, name: str, about: str, order: tuple[tuple[str, str], ...]) -> Kernel:
-        """A kernel whose program number is decoded into `order`: names and counts, the fastest first."""
+    def new_kernel(self, name: str, about: str, order: Order, units: Units | None = CHUNKS) -> Kernel:
+        """A kernel whose programs are decoded into `order`, with `units` for each sequence, or one."""
         taken = {kernel.name for kernel in self.kernels}
         name = base = f"{self.direction}_{name}"
         count = 1
         while name in taken:
             count += 1
             name = f"{base}_{count}"
-        kernel = Kernel(name, about)
-        kernel.opening.append("pid = tl.program_id(0)")
-        for each, extent in order[:-1]:
-            if extent == STRIPS:
-                # a strip of chunks of one head, then of the next head, and so on
-                kernel.opening += [f"strip = tl.minimum(N, {STRIP})", "n = pid % strip", "pid = pid // strip"]
-            elif extent != "1":
-                kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
-            elif each == "h":
-                kernel.opening.append("h = 0")
-            if each == "h0" and ("n", STRIPS) in order:
-                kernel.opening += ["n += pid % tl.cdiv(N, strip) * strip", "pid = pid // tl.cdiv(N, strip)"]
-                kernel.opening += ["if n >= N:", "    return"]
-        kernel.opening.append(f"{order[-1][0]} = pid")
-        kernel.opening += [f"{x} = {x}.to(tl.int64)" for x, _ in order if x in ("b", "h")]
-        for size in re.findall(r"\b[BHN]\b", " ".join(["N", *(extent for _, extent in order)])):
-            kernel.size(size)
+        kernel = Kernel(name, about, self.tiling.packed)
+        kernel.programs = programs(kernel.packed, order, units)
+        if kernel.packed:
+            decode_packed(kernel, order, units)
+        else:
+            decode(kernel, order)
         self.kernels.append(kernel)
         return kernel
 
@@ -174,16 +168,14 @@ class Module:
     def _chunks(self, stage: Stage) -> None:
         tiling = self._tiling_of(stage)
         heads, key_parts = tiling.heads, tiling.key_parts
-        parts = tiling.parts * key_parts
         count = f"(H // {heads})" if heads > 1 else "H"
         about = f"{', '.join(stage.values)} of one chunk."
         chunks, covered = self._chunk_order(stage, count)
         order = (("vt", str(tiling.parts)), ("kt", str(key_parts)), *chunks, ("b", "B"))
-        kernel = self.new_kernel("chunks", about, order)
+        kernel = self.new_kernel("chunks", about, order, Units(covered))
         if ("side", "2") in order:
             kernel.opening += ["n = 2 * n + side", "if n >= N:", "    return"]
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
-        kernel.programs = f"B * {count} * {covered}{f' * {parts}' if parts > 1 else ''}"
         emit = self.evaluator(kernel, stage, tiling)
         named = [(name, value) for name, value in self.program.outputs if value in stage.values]
         outputs = [Output(self._tensor(name), value) for name, value in named]
@@ -201,8 +193,11 @@ class Module:
             self.host.append(self.owed.pop(name))
         for output in outputs:
             self._allocate_output(output, writer.parts[output.name])
+        totals = {value for each in self.plan.totals for value in each.results}
         for value in stored:
-            self.host.append(self.buffers.allocation(self.buffers.kept[value]))
+            # no program makes the chunks that no sequence has
+            blank = ".zero_()" if self.tiling.packed and value in totals else ""
+            self.host.append(self.buffers.allocation(self.buffers.kept[value]) + blank)
         narrow = not outputs and all(len(dims_of(self.types[v])) < 2 for v in stored)
         # of blocks that are matrices few fit into shared memory: two programs at a time beat loads that run ahead
         matrices = any(takes_matrices(self.maker[value], self.types) for value in self.plan.within(stage))
@@ -262,7 +257,8 @@ class Module:
         else:
             source = next(name for name, value in self.program.outputs if self._tensor(name) == output.name)
             made = f"at.gradient({source.removeprefix('d_')!r})"
-        self.host.append(f"{output.name} = {made}")
+        # of tokens that belong to no sequence as well
+        self.host.append(f"{output.name} = {made}{'.zero_()' if self.tiling.packed else ''}")
 
     def _loaded_later(self, value: str, stage: Stage) -> bool:
         later = self.plan.stages[self.plan.stages.index(stage) + 1 :]
@@ -342,18 +338,17 @@ class Module:
             ("unit", f"tl.cdiv(N, walks.power(high, {base}))"),
             ("b", "B"),
         )
-        kernel = self.new_kernel("states", "Chunks, and the blocks of the lowest levels.", order)
+        units = Units(f"hierarchy.programs(N, {base}, high)", f"walks.power(high, {base})")
+        kernel = self.new_kernel("states", "Chunks, and the blocks of the lowest levels.", order, units)
         kernel.parameter("high", "high", varying=True)
-        kernel.programs = f"B * H * hierarchy.programs(N, {base}, high){f' * {parts}' if parts > 1 else ''}"
         tree.compose(self.evaluator(kernel, stage), instruction, shape, after)
         kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
         self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth(N, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
         order = (*self.tiles, *order[1:])
-        lift = self.new_kernel("blocks", "Blocks of higher levels.", order)
+        lift = self.new_kernel("blocks", "Blocks of higher levels.", order, units)
         lift.parameter("high", "high", varying=True)
-        lift.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
         tree.lift(self.evaluator(lift, stage, fine), instruction, shape, after)
         self.host.append(f"for low, high in hierarchy.passes(N, {base}, {SPAN if base == 2 else 1}, high):")
         self.host.append("    " + lift.launch())
@@ -367,13 +362,12 @@ class Module:
         for value in (d_operators, d_states):
             self.host.append(self.buffers.allocation(self.keep_blocks(value, shape)))
         order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
-        kernel = self.new_kernel("readers", "The gradient of a block's state, from its readers.", order)
-        kernel.programs = f"B * H * hierarchy.blocks(N, {base}){f' * {parts}' if parts > 1 else ''}"
+        units = tree.blocks(self.tiling.packed, base)
+        kernel = self.new_kernel("readers", "The gradient of a block's state, from its readers.", order, units)
         tree.gather(self.evaluator(kernel, stage), instruction, shape, reach)
         kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
         self.host.append(kernel.launch())
-        kernel = self.new_kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:])
-        kernel.programs = f"B * H * hierarchy.blocks(N, {base})"
+        kernel = self.new_kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:], units)
         tree.reached(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
@@ -390,9 +384,9 @@ class Module:
         self.host.append(self.buffers.allocation(shares))
         base = shape.base
         order = (*self.tiles, ("h", "H"), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("b", "B"))
-        kernel = self.new_kernel("handed", "Gradients of blocks handed down to their children.", order)
+        units = Units(f"hierarchy.programs(N, {base}, high)", f"walks.power(high, {base})")
+        kernel = self.new_kernel("handed", "Gradients of blocks handed down to their children.", order, units)
         kernel.parameter("high", "high", varying=True)
-        kernel.programs = f"B * H * hierarchy.programs(N, {base}, high) * {fine.parts * fine.key_parts}"
         tree.descend(self.evaluator(kernel, stage, fine), instruction, shape, after, shares)
         self.host.append(f"for low, high in hierarchy.downwards(N, {base}, {SPAN if base == 2 else 1}):")
         self.host.append("    " + kernel.launch())
@@ -401,7 +395,6 @@ class Module:
         self.host.append(self.buffers.allocation(self.buffers.keep(d_leaves)))
         order = (("h", "H"), ("unit", "N"), ("b", "B"))
         kernel = self.new_kernel("leaves", "The gradient of each chunk's log decay.", order)
-        kernel.programs = "B * H * N"
         tree.leaves(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
@@ -413,7 +406,6 @@ class Module:
         kernel = self.new_kernel(
             "passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order
         )
-        kernel.programs = "B * H * N"
         band.passed(self.evaluator(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
         kernel.warps = 1
         self.host.append(kernel.launch())
@@ -421,7 +413,6 @@ class Module:
     def _pairs(self, stage: Stage, instruction: Instruction) -> None:
         order = (("h", "H"), ("n", "N"), ("b", "B"))
         kernel = self.new_kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
-        kernel.programs = "B * H * N"
         pairs.scores(self._emit_pairs(kernel, stage, instruction), instruction)
         self.host.append(kernel.launch())
 
@@ -430,7 +421,6 @@ class Module:
         order = (("kt", str(count)), ("h", "H"), ("n", "N"), ("b", "B"))
         about = "What pairs of positions give to queries, keys and decays."
         kernel = self.new_kernel("pairs", about, order)
-        kernel.programs = f"B * H * N{f' * {count}' if count > 1 else ''}"
         pairs.scores_adjoint(self._emit_pairs(kernel, stage, instruction), instruction)
         self.host.append(kernel.launch())
 

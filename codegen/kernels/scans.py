@@ -23,8 +23,8 @@ def write(module: Module, stage: Stage, instruction: Instruction) -> None:
     """Write the kernels of a scan and what launches them."""
     _keep(module, instruction)
     fine = module.fine
-    kernel = module.new_kernel("scan", "States carried from chunk to chunk.", (*module.tiles, ("h", "H"), ("b", "B")))
-    kernel.programs = f"B * H * {fine.parts * fine.key_parts}"
+    order = (*module.tiles, ("h", "H"), ("b", "B"))
+    kernel = module.new_kernel("scan", "States carried from chunk to chunk.", order, None)
     scan.carry(module.evaluator(kernel, stage, fine), instruction, made=False)
     kernel.warps, kernel.stages = 4, 3
     made = _made(module, stage, instruction)
@@ -42,8 +42,9 @@ def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None
         module.tiling, value=min(64, module.tiling.value), columns=module.tiling.held("V"), heads=1
     )
     order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
-    kernel = module.new_kernel("scan", "States carried from chunk to chunk, and what chunks write to them.", order)
-    kernel.programs = f"B * H * {own.parts}"
+    kernel = module.new_kernel(
+        "scan", "States carried from chunk to chunk, and what chunks write to them.", order, None
+    )
     module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in instruction.results]
     scan.carry_solved(module.evaluator(kernel, stage, own), instruction)
     kernel.warps, kernel.stages = 4, 3
@@ -67,10 +68,9 @@ def _either(module: Module, scan: Instruction, made: Kernel, lines: list[str]) -
     buffers = [line for line in lines if " = at." in line and not (own and line == writes)]
     carried = [*own, made.launch()]
     launches = [line for line in lines if line not in buffers]
-    tiles = made.programs.removeprefix("B * H * ")
     return [
         *buffers,
-        f"if B * H * {tiles} >= {FULL}:",
+        f"if {made.programs} >= {FULL}:",
         *(f"    {line}" for line in carried),
         "else:",
         *(f"    {line}" for line in launches),
@@ -91,8 +91,7 @@ def _made(module: Module, stage: Stage, instruction: Instruction) -> Kernel | No
         heads=1,
     )
     order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
-    kernel = module.new_kernel("carried", "States made and carried from chunk to chunk.", order)
-    kernel.programs = f"B * H * {own.parts * own.key_parts}"
+    kernel = module.new_kernel("carried", "States made and carried from chunk to chunk.", order, None)
     emit = module.evaluator(kernel, stage, own)
     emit.available -= set(instruction.operands)
     try:

@@ -14,5 +14,5 @@ def with_sizes(expr: sympy.Expr, known: Mapping[str, int], kernel: Kernel) -> tu
     """An expression with the sizes put in that the text knows, and the names of those that a call brings."""
     expr = expr.subs({s: known[s.name] for s in expr.free_symbols if s.name in known})
     given = {s: symbol(f"{s.name}_size") for s in expr.free_symbols if s.name in ("B", "T", "H", "L")}
-    names = {made.name: f"({kernel.size(s.name)} * 1.0)" for s, made in given.items()}
+    names = {made.name: f"({kernel.whole_size(s.name)} * 1.0)" for s, made in given.items()}
     return expr.xreplace(given), names

@@ -27,6 +27,8 @@ class Tiling:
     columns: int = 0
     """Columns of a state in memory; 0 for as many as tiles of `value` columns need."""
     device: DeviceKind = "cuda"
+    packed: bool = False
+    """Whether a batch row holds sequences one after another."""
 
     @property
     def key_parts(self) -> int:

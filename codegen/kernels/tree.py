@@ -10,6 +10,7 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.programs import Units
 from maskdsl.codegen.kernels.tile import Place
 from maskdsl.mask.levels import Admissibility, level
 
@@ -190,9 +191,17 @@ def readers(kernel: Kernel, shape: Shape) -> Iterator[None]:
         yield
 
 
+def blocks(packed: bool, base: int) -> Units:
+    """All blocks; a packed sequence has room for two a chunk."""
+    return Units("2 * N" if packed else f"hierarchy.blocks(N, {base})", per=2)
+
+
 def choose_block(kernel: Kernel, shape: Shape) -> None:
     """`p` and `number` of the block of a program, from the highest level down; blocks that nobody reads end it."""
     line = kernel.line
+    if kernel.packed:
+        with kernel.block(f"if unit >= walks.blocks(N, {shape.base}):"):
+            line("return")
     line(f"p = {kernel.parameter('depth', 'depth', varying=True)}")
     line("number = unit")
     line(f"count = {kernel.size('N')} // walks.power(p, {shape.base})")

@@ -14,6 +14,7 @@ from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
 from maskdsl.codegen.tiles.positions import reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
 from maskdsl.codegen.tiles.scalars import exp, softplus
+from maskdsl.codegen.tiles.sequences import sequence_of
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum
 
@@ -32,6 +33,7 @@ __all__ = [
     "reach",
     "select",
     "select_adjoint",
+    "sequence_of",
     "slot_levels",
     "softplus",
     "spans",

@@ -107,6 +107,17 @@ def widest(rest: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
+def blocks(count: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """How many whole blocks `count` chunks have, of all levels."""
+    total = 0
+    width = 1
+    while width <= count:
+        total += count // width
+        width *= BASE
+    return total
+
+
+@triton.jit
 def reads_before(n: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
     """How many weak blocks all chunks before chunk n read: the sum of the digits of 0, ..., n - 1."""
     total = 0

@@ -21,7 +21,8 @@ class Configuration:
     `ratios` are the key inputs with the number of heads that share one of theirs, where it is more than one. `K` and
     `V` are the widths of keys and values, 0 where no input has that axis. `levels` is the number of levels padded to
     a power of two, 0 without them. `chunk` overrides the chunk size. Where it is not for `training`, nothing is kept
-    for gradients, and there are no kernels for them.
+    for gradients, and there are no kernels for them. Where it is `packed`, the batch row holds sequences one after
+    another.
     """
 
     ratios: tuple[tuple[str, int], ...]
@@ -32,6 +33,7 @@ class Configuration:
     chunk: int | None = None
     device: DeviceKind = "cuda"
     training: bool = True
+    packed: bool = False
 
     def width(self, extent: int) -> int:
         """The extent of a tile that holds `extent` entries along K or V; 0 for none."""

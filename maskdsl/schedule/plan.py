@@ -60,7 +60,8 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     )
     training = configuration.training
     joint, forward = (narrowed(outward(hoist(each))) for each in (differentiate(lowered), lowered))
-    forward = resumed(forward, training)
+    if not configuration.packed:
+        forward = resumed(forward, training)
     sizes = _typical(configuration)
     first = stages(forward, sizes, keeps=training)
     left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]

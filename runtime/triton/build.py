@@ -22,9 +22,16 @@ MODES: dict[torch.dtype, Mode] = {torch.bfloat16: "bf16", torch.float16: "fp16",
 
 
 def configuration_of(
-    bound: Bound, result: torch.dtype, chunk: int | None, kind: DeviceKind, training: bool = True
+    bound: Bound,
+    result: torch.dtype,
+    chunk: int | None,
+    kind: DeviceKind,
+    training: bool = True,
+    packed: bool = False,
 ) -> Configuration:
-    """What the kernels of a call depend on; `result` is the dtype of its output, `training` asks for gradients.
+    """What the kernels of a call depend on.
+
+    `result` is the dtype of its output, `training` asks for gradients, and `packed` has sequences in its batch row.
 
     Raises Unsupported where an input is of float64.
     """
@@ -33,7 +40,8 @@ def configuration_of(
             raise Unsupported(f"Input '{name}' is of float64, for which there are no Triton kernels.")
     sizes = bound.sizes
     ratios = ratios_of(dict(sizes.key_heads), sizes.H)
-    return Configuration(ratios, sizes.K or 0, sizes.V or 0, padded(sizes.L or 0), MODES[result], chunk, kind, training)
+    widths = sizes.K or 0, sizes.V or 0, padded(sizes.L or 0)
+    return Configuration(ratios, *widths, MODES[result], chunk, kind, training, packed)
 
 
 def device_kind(tensors: Mapping[str, Tensor]) -> DeviceKind:

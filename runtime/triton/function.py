@@ -51,7 +51,8 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         program, given = ctx.program, ctx.given
         if not gradient.numel():
-            zeros = (gradient.new_zeros(form.shape, dtype=form.dtype) for form in given.forms.values())
+            wanted = zip(given.forms.values(), ctx.needs_input_grad[2:], strict=True)
+            zeros = (gradient.new_zeros(form.shape, dtype=form.dtype) if needed else None for form, needed in wanted)
             return (None, None, *zeros)
         stored = list(ctx.saved_tensors)  # once only: checkpointing unpacks each tensor a single time
         ctx.maybe_clear_saved_tensors()  # unless the graph is kept, the program frees what it has used up

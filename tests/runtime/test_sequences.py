@@ -446,5 +446,5 @@ def test_too_few_levels_for_where_sequences_have_come() -> None:
 def test_no_kernels_yet() -> None:
     attention, x = one()
     kernels = maskdsl.compile(to_text(attention.spec.syntax), backend="triton")
-    with pytest.raises(CallError, match="The backend 'triton' has no kernels yet for packed sequences, nor for calls"):
+    with pytest.raises(CallError, match="The backend 'triton' has no kernels yet for calls with states that have"):
         kernels(**x, output_final_state=True)

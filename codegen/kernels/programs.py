@@ -1,0 +1,118 @@
+"""What a program does of a kernel's work: its number decoded into tiles, heads, chunks and sequences.
+
+In a packed call a batch row holds sequences one after another. A program works on one of them, as on a batch row of its
+own: `N` are its chunks and `T` its tokens, of which `origin` and `token` come before it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from maskdsl.codegen.kernels.kernel import Kernel
+
+Order = tuple[tuple[str, str], ...]
+"""Names and counts of what a program's number stands for, the fastest first."""
+
+BOUNDS = "sequences.bounds"
+"""Under this name a packed call is given where its sequences begin and end, [S + 1]; no input can have it."""
+
+STRIP = 32
+"""Chunks of one head that programs which read blocks do before they turn to the next head: blocks that these chunks
+share, and keys that heads share, are in the cache when the next one wants them."""
+
+STRIPS = "strips"
+"""The extent of chunks that are done so."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """How many programs of a kernel a sequence has for each head and tile: `per` for every `width` chunks.
+
+    `width` is an expression of the kernel; `count` is the host's for a sequence of N chunks.
+    """
+
+    count: str = "N"
+    width: str = "1"
+    per: int = 1
+
+
+CHUNKS = Units()
+"""A program for every chunk."""
+
+
+def programs(packed: bool, order: Order, units: Units | None) -> str:
+    """The host's expression for the number of programs; without `units` a sequence has one for each head and tile."""
+    tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt"))
+    heads = next(count for name, count in order if name in ("h", "h0"))
+    factors = ["S" if packed else "B", heads]
+    if units is not None and packed:
+        factors = [heads, units.count if units.count == STRIPS else f"({units.count} + S)"]
+    elif units is not None:
+        factors.append(units.count)
+    return " * ".join([*factors, str(tiles)] if tiles > 1 else factors)
+
+
+def decode(kernel: Kernel, order: Order) -> None:
+    """Write what a program does where all sequences have as many chunks."""
+    kernel.opening.append("pid = tl.program_id(0)")
+    for each, extent in order[:-1]:
+        if extent == STRIPS:
+            # a strip of chunks of one head, then of the next head, and so on
+            kernel.opening += [f"strip = tl.minimum(N, {STRIP})", "n = pid % strip", "pid = pid // strip"]
+        elif extent != "1":
+            kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
+        elif each == "h":
+            kernel.opening.append("h = 0")
+        if each == "h0" and ("n", STRIPS) in order:
+            kernel.opening += ["n += pid % tl.cdiv(N, strip) * strip", "pid = pid // tl.cdiv(N, strip)"]
+            kernel.opening += ["if n >= N:", "    return"]
+    kernel.opening.append(f"{order[-1][0]} = pid")
+    kernel.opening += [f"{x} = {x}.to(tl.int64)" for x, _ in order if x in ("b", "h")]
+    for size in re.findall(r"\b[BHN]\b", " ".join(["N", *(extent for _, extent in order)])):
+        kernel.size(size)
+
+
+def decode_packed(kernel: Kernel, order: Order, units: Units | None) -> None:
+    """Write what a program does where sequences have chunks of their own number."""
+    names = [name for name, _ in order]
+    unit = next((name for name in names if name in ("n", "unit")), "b")
+    kernel.opening.append("pid = tl.program_id(0)")
+    strips = (unit, STRIPS) in order
+    if strips:
+        every = f"{kernel.parameter('slots', 'N', varying=True)} + {kernel.parameter('S', 'S', varying=True)}"
+        kernel.opening += [f"strip = tl.minimum({every}, {STRIP})", "slot = pid % strip", "pid = pid // strip"]
+    for each, extent in order:
+        if each in ("n", "unit", "b"):
+            continue
+        if extent != "1":
+            kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
+        elif each in ("h", "h0"):
+            kernel.opening.append(f"{each} = 0")
+        for size in re.findall(r"\bH\b", extent):
+            kernel.size(size)
+    if units is None:
+        kernel.opening.append("b = pid")
+    else:
+        kernel.opening.append("slot += pid * strip" if strips else "slot = pid")
+        count, origins = kernel.parameter("S", "S", varying=True), kernel.pointer("origins")
+        kernel.opening.append(f"b = tiles.sequence_of(slot, {origins}, {count}, {units.width}, {units.per})")
+    _sequence(kernel)
+    if units is not None:
+        single = (units.width, units.per) == ("1", 1)
+        begin = "origin" if single else f"origin * {units.per} // {units.width}"
+        inside = unit if single else f"{unit} * {units.width} // {units.per}"
+        kernel.opening += [f"{unit} = slot - {begin} - b", f"if {inside} >= N:", "    return"]
+    kernel.opening += [f"{x} = {x}.to(tl.int64)" for x in ("b", "h", "origin") if x in (*names, "origin")]
+
+
+def _sequence(kernel: Kernel) -> None:
+    """Write where sequence b lies."""
+    origins, bounds = kernel.pointer("origins"), kernel.pointer("bounds")
+    kernel.opening += [
+        f"origin = tl.load({origins} + b)",
+        f"N = tl.load({origins} + b + 1) - origin",
+        f"token = tl.load({bounds} + b)",
+        f"T = (tl.load({bounds} + b + 1) - token).to(tl.int32)",
+    ]

@@ -1,0 +1,25 @@
+"""Which of the sequences of a batch row a program works on."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sequence_of(
+    unit: tl.tensor, origins: tl.tensor, count: tl.tensor, width: tl.tensor, PER: tl.constexpr
+) -> tl.tensor:
+    """The sequence, of `count`, that a unit of work belongs to.
+
+    Sequence b, whose chunks are origins[b] up to origins[b + 1], has the units origins[b] * PER // width + b and those
+    after it up to the next one's: room for PER units for every `width` chunks, the last of which may not be whole.
+    """
+    low = unit * 0
+    high = low + count
+    while high - low > 1:
+        middle = (low + high) // 2
+        before = tl.load(origins + middle) * PER // width + middle <= unit
+        low = tl.where(before, middle, low)
+        high = tl.where(before, high, middle)
+    return low
