@@ -44,10 +44,13 @@ ROUTES = 1024
 
 @dataclass(frozen=True)
 class _Route:
-    """How checked calls run whose tensors have the same shapes, dtypes and device, all or none with gradients."""
+    """How checked calls run whose tensors have the same shapes, dtypes and device, all or none with gradients.
+
+    `run` takes the inputs and, where sequences are packed, where they begin and end.
+    """
 
     choice: Signature | Configuration
-    run: Callable[[dict[str, Tensor]], Tensor]
+    run: Callable[[dict[str, Tensor], Tensor | None], Tensor]
 
 
 class Attention:
@@ -131,23 +134,28 @@ class Attention:
         tokens beyond the last one the output is 0. Such calls run on PyTorch, but for those of at most `SHORT` tokens
         without gradients, which kernels take as steps.
         """
-        if initial_state is not None or output_final_state or cu_seqlens is not None:
-            return self._with_sequences(
-                sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs)
-            )
+        states = initial_state is not None or output_final_state
         training = differentiated((*args, *kwargs.values()))
-        layout = training, len(args), *kwargs, *(_layout(x) for x in (*args, *kwargs.values()))
-        route = None if check_inputs else self._routes.get(layout)
+        layout = training, len(args), *kwargs, *(_layout(x) for x in (cu_seqlens, *args, *kwargs.values()))
+        route = None if check_inputs or states else self._routes.get(layout)
         if route is None:
+            if states or cu_seqlens is not None:
+                return self._with_sequences(
+                    sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs),
+                    layout,
+                )
             route = self._route(bind(self.spec, args, kwargs, check_inputs), training)
-            if len(self._routes) >= ROUTES:
-                self._routes.clear()
-            self._routes[layout] = route
+            self._remember(layout, route)
         given = dict(zip(self._names, args, strict=False)) | kwargs
         self._latest = route.choice
-        return route.run({name: given[name] for name in self._names})
+        return route.run({name: given[name] for name in self._names}, cu_seqlens)
 
-    def _with_sequences(self, call: Sequences) -> Tensor | tuple[Tensor, State]:
+    def _remember(self, layout: tuple[Any, ...], route: _Route) -> None:
+        if len(self._routes) >= ROUTES:
+            self._routes.clear()
+        self._routes[layout] = route
+
+    def _with_sequences(self, call: Sequences, layout: tuple[Any, ...]) -> Tensor | tuple[Tensor, State]:
         by_kernels = self.backend == "triton" or (self.backend == "auto" and call.layout.bounds.is_cuda)
         if by_kernels and call.short:
             state = call.begin()
@@ -158,7 +166,11 @@ class Attention:
             training = differentiated(call.bound.tensors.values())
             configuration = self._configuration(call.bound, result, training, packed=True)
             if configuration is not None:
-                return self._by_kernels(configuration, call, result)
+                route = self._by_kernels(configuration, call.bound, result)
+                if call.layout.bounds.is_cuda:
+                    self._remember(layout, route)  # on a processor bounds are looked at in every call
+                self._latest = configuration
+                return route.run(dict(call.bound.tensors), call.layout.bounds[0])
         elif self.backend == "triton":
             raise CallError(
                 "The backend 'triton' has no kernels yet for calls with states that have gradients, more than "
@@ -168,14 +180,6 @@ class Attention:
         self._latest = signature
         o, final = apply_laid_out(self._module(signature), sizes.known, call.layout, call.tensors, result)
         return (call.output(o), call.state(final)) if call.hand.final else call.output(o)
-
-    def _by_kernels(self, configuration: Configuration, call: Sequences, result: torch.dtype) -> Tensor:
-        from maskdsl.codegen.kernels.programs import BOUNDS
-        from maskdsl.runtime.triton.function import apply as apply_kernels
-
-        self._latest = configuration
-        tensors = {**call.bound.tensors, BOUNDS: call.layout.bounds[0]}
-        return apply_kernels(self._program(configuration), call.bound.sizes.known, tensors, result)
 
     def init_state(
         self,
@@ -265,13 +269,16 @@ class Attention:
         sizes, result = bound.sizes, result_dtype(self.spec, bound)
         configuration = self._configuration(bound, result, training)
         if configuration is not None:
-            from maskdsl.runtime.triton.function import apply as apply_kernels
-
-            program = self._program(configuration)
-            return _Route(configuration, lambda tensors: apply_kernels(program, sizes.known, tensors, result))
+            return self._by_kernels(configuration, bound, result)
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk)
         module = self._module(signature)
-        return _Route(signature, lambda tensors: apply(module, sizes.known, tensors, result))
+        return _Route(signature, lambda tensors, _: apply(module, sizes.known, tensors, result))
+
+    def _by_kernels(self, configuration: Configuration, bound: Bound, result: torch.dtype) -> _Route:
+        from maskdsl.runtime.triton.function import apply as apply_kernels
+
+        program, sizes = self._program(configuration), bound.sizes.known
+        return _Route(configuration, lambda tensors, bounds: apply_kernels(program, sizes, tensors, result, bounds))
 
     def _step_route(self, token: Token, state: State, slots: Tensor | None) -> StepRoute:
         """How steps like this one run. Raises CallError where "triton" cannot do it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from unittest import mock
 
 import torch
 from agreement import Outcome, outcome
+from segments import corpus, packed
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -16,6 +17,7 @@ import maskdsl
 from maskdsl.codegen.kernels import scans
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import needed_levels
+from maskdsl.runtime.compiled import Backend
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape
 from maskdsl.runtime.triton.build import text_of
@@ -113,3 +115,36 @@ def supported(text: str) -> bool:
     except Unsupported:
         return False
     return True
+
+
+def packed_failures(
+    text: str, lengths: Sequence[int], capacity: int, chunk: int | None, regime: Regime = "mild", shared: int = 1
+) -> dict[str, float]:
+    """The errors of a packed call of kernels that are more than rounding; heads of keys serve `shared` ones each.
+
+    Compared with PyTorch in float64, which other tests hold against the oracles, and with what float32 loses there.
+    """
+    spec = maskdsl.compile(text, "torch").spec
+    keys = tuple((each.name, 1) for each in spec.inputs if each.kind is Kind.KEY) if shared > 1 else ()
+    tokens = corpus(spec, lengths, H=max(2, shared), K=5, V=6, key_heads=keys, regime=regime)
+    inputs, bounds = packed(tokens, [(0, length) for length in lengths], capacity)
+    single = {name: x.float() for name, x in inputs.items()}
+    exact = packed_outcome(text, "torch", chunk, inputs, bounds)
+    errors = packed_outcome(text, "triton", chunk, single, bounds.to(torch.int32)).errors(exact)
+    noise = packed_outcome(text, "torch", chunk, single, bounds).errors(exact)
+    return {name: error for name, error in errors.items() if not error <= max(1e-5, NOISE * noise[name])}
+
+
+def packed_outcome(
+    text: str, backend: Backend, chunk: int | None, inputs: Mapping[str, Tensor], bounds: Tensor
+) -> Outcome:
+    """The output and gradients of a packed call; those of tokens of no sequence are zero."""
+    leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
+    o = maskdsl.compile(text, backend, chunk=chunk)(**leaves, cu_seqlens=bounds)
+    assert o[:, bounds[-1] :].count_nonzero() == 0
+    generator = torch.Generator().manual_seed(0)
+    cotangent = torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o.dtype)
+    # gradients of tokens of no sequence are nobody's business
+    cotangent[:, bounds[-1] :] = torch.nan
+    found = torch.autograd.grad(o, list(leaves.values()), cotangent)
+    return Outcome({"o": o.detach(), **{f"d_{name}": g for name, g in zip(leaves, found, strict=True)}})

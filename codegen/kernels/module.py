@@ -16,7 +16,17 @@ from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
-from maskdsl.codegen.kernels.programs import CHUNKS, STRIP, STRIPS, Order, Units, decode, decode_packed, programs
+from maskdsl.codegen.kernels.programs import (
+    CHUNKS,
+    STRIP,
+    STRIPS,
+    Order,
+    Units,
+    blanked,
+    decode,
+    decode_packed,
+    programs,
+)
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.kinds import BETWEEN, takes_matrices
@@ -209,6 +219,8 @@ class Module:
         for output in outputs:
             if writer.parts[output.name]:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
+            if tiling.packed:
+                self.host.append(blanked(output.name))
 
     def _tiling_of(self, stage: Stage) -> Tiling:
         """The tiles of a kernel over chunks."""
@@ -257,8 +269,7 @@ class Module:
         else:
             source = next(name for name, value in self.program.outputs if self._tensor(name) == output.name)
             made = f"at.gradient({source.removeprefix('d_')!r})"
-        # of tokens that belong to no sequence as well
-        self.host.append(f"{output.name} = {made}{'.zero_()' if self.tiling.packed else ''}")
+        self.host.append(f"{output.name} = {made}")
 
     def _loaded_later(self, value: str, stage: Stage) -> bool:
         later = self.plan.stages[self.plan.stages.index(stage) + 1 :]

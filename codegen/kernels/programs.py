@@ -26,6 +26,10 @@ STRIPS = "strips"
 """The extent of chunks that are done so."""
 
 
+BLANKING = 128
+"""Programs that write zeros where a row has tokens of no sequence, which are none as a rule."""
+
+
 @dataclass(frozen=True)
 class Units:
     """How many programs of a kernel a sequence has for each head and tile: `per` for every `width` chunks.
@@ -52,6 +56,11 @@ def programs(packed: bool, order: Order, units: Units | None) -> str:
     elif units is not None:
         factors.append(units.count)
     return " * ".join([*factors, str(tiles)] if tiles > 1 else factors)
+
+
+def blanked(name: str) -> str:
+    """The host's line that makes an output zero where tokens belong to no sequence."""
+    return f"at.launch(tiles.blank, {BLANKING}, {name}, bounds, S, {name}.stride(1), at.T, warps=4, stages=1)"
 
 
 def decode(kernel: Kernel, order: Order) -> None:

@@ -14,11 +14,12 @@ from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
 from maskdsl.codegen.tiles.positions import reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
 from maskdsl.codegen.tiles.scalars import exp, softplus
-from maskdsl.codegen.tiles.sequences import sequence_of
+from maskdsl.codegen.tiles.sequences import blank, sequence_of
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum
 
 __all__ = [
+    "blank",
     "cumsum",
     "decay_dot",
     "decay_dot_adjoint",

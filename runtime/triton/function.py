@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from maskdsl.codegen.kernels.programs import BOUNDS
 from maskdsl.runtime.function import Sizes
 from maskdsl.runtime.triton.call import Form, Given
 from maskdsl.runtime.triton.program import Program
@@ -21,12 +22,19 @@ FARTHEST = 2**23
 """Elements from one position to the next; 128 positions of a chunk stay below 2**30."""
 
 
-def apply(program: Program, sizes: Sizes, tensors: Mapping[str, Tensor], result: torch.dtype) -> Tensor:
+def apply(
+    program: Program, sizes: Sizes, tensors: Mapping[str, Tensor], result: torch.dtype, bounds: Tensor | None = None
+) -> Tensor:
     """The output [B, T, H, V] of a generated module in dtype `result`, differentiable once in every input.
+
+    With `bounds` [S + 1] the batch row holds sequences, as `cu_seqlens` of a call.
 
     Each gradient has the dtype of its input. Tensors may have any strides: one whose last axis is not dense, or that
     starts at an odd address, is copied.
     """
+    if bounds is not None:
+        # of its own, since lengths may change before gradients are asked for
+        tensors = {**tensors, BOUNDS: bounds.to(torch.int64, copy=True)}
     given = Given(sizes, {name: Form(x.shape, x.dtype) for name, x in tensors.items()}, result)
     return _Attention.apply(program, given, *tensors.values())
 

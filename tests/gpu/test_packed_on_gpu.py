@@ -8,8 +8,8 @@ import pytest
 import torch
 from agreement import compiled
 from compilation import library_spec
+from gpu_calls import ALLOWED, NAMES, inputs_of, shape_of
 from segments import corpus, packed
-from test_generated_kernels import ALLOWED, NAMES, inputs_of, shape_of
 from torch import Tensor
 from variants import VARIANTS, chunk_of
 
