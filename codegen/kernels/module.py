@@ -43,10 +43,6 @@ ELEMENTS = 2048
 """Entries of a state that a program holds where it only adds and scales them."""
 
 
-GATHERED = 2
-"""The most heads whose gradients of states a program gathers."""
-
-
 class Module:
     """Kernels of one direction, and the lines of its host function."""
 
@@ -376,26 +372,16 @@ class Module:
         self.host.append(f"depth = hierarchy.depth(N, {base})")
         for value in (d_operators, d_states):
             self.host.append(self.buffers.allocation(self.keep_blocks(value, shape)))
-        heads = self._gathered(stage, instruction)
-        order = (("vt", str(parts)), ("h", f"(H // {heads})" if heads > 1 else "H"), ("b", "B"), ("unit", ""))
+        order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
         units = tree.blocks(self.tiling.packed, base)
         kernel = self.new_kernel("readers", "The gradient of a block's state, from its readers.", order, units)
-        if heads > 1:
-            kernel.opening.append(f"h = h * {heads}")
-        tree.gather(self.evaluator(kernel, stage), instruction, shape, reach, heads)
-        kernel.warps, kernel.registers = heads * self.chunk_warps(), self._registers("K", 128)
+        tree.gather(self.evaluator(kernel, stage), instruction, shape, reach)
+        kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
         self.host.append(kernel.launch())
-        order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
         kernel = self.new_kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:], units)
         tree.reached(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
-
-    def _gathered(self, stage: Stage, instruction: Instruction) -> int:
-        """How many heads a program gathers for: those that share queries load them once."""
-        shared = tree.sharing(self.evaluator(Kernel("", ""), stage), instruction.operands[1])
-        fits = self.tiling.mode == "bf16" and self._registers("K", 128) is not None
-        return math.gcd(shared, GATHERED) if fits else 1
 
     def _descend(self, stage: Stage, instruction: Instruction) -> None:
         operators, states, _, d_states = instruction.operands

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from maskdsl.chunk import axes as ax
-from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.programs import Units
 from maskdsl.codegen.kernels.tile import Place
-from maskdsl.codegen.kernels.tiling import head_axis
 from maskdsl.mask.levels import Admissibility, level
 
 
@@ -156,60 +152,33 @@ def _keep(blocks: Blocks, p: str) -> None:
     line(f"tl.store({blocks.state_at(blocks.states, 'row')}, block)")
 
 
-def sharing(emit: Evaluator, queries: str) -> int:
-    """How many heads share queries, but for factors of their rows."""
-    while emit.unscaled(emit.maker[queries]) or isinstance(emit.maker[queries].op, ops.Repeat):
-        queries = emit.unscaled(emit.maker[queries]) or emit.maker[queries].operands[0]
-    return ax.ratio(head_axis(emit.types[queries]))
-
-
-def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffer, heads: int) -> None:
-    """The gradients of a block's states, from all chunks that read it; the largest blocks come first.
-
-    A program does `heads` that share queries.
-    """
+def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffer) -> None:
+    """The gradient of a block's state, from all chunks that read it; the largest blocks come first."""
     kernel, line = emit.kernel, emit.kernel.line
-    operators, states = instruction.operands[2:4]
+    gradient, queries, operators, states, lam = instruction.operands
     blocks = Blocks(emit, shape, operators, states)
     target = emit.buffers.kept[instruction.results[2]]
-    each_head = ["h", *(f"(h + {number})" for number in range(1, heads))]
-    sums = ["block", *(f"block_{number}" for number in range(1, heads))]
     choose_block(kernel, shape)
     line(f"first = walks.first_reader(p, number, {shape.constants})")
     line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
     line(f"rank = walks.entry(p, number, {shape.constants})")
-    for block in sums:
-        line(f"{block} = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    line(f"block = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    reads = reads_of(kernel, reach)
     with kernel.block("for n in range(first, last):"):
-        shared = Place("n")
-        for head, block in zip(each_head, sums, strict=True):
-            emit.head = head
-            place = dataclasses.replace(shared, tiles=dict(shared.tiles))
-            line(f"{block} += {_read(emit, instruction, shape, reach, place)}")
-            alike = {x for x in place.tiles if ax.ratio(head_axis(emit.types[x])) % heads == 0}
-            shared = Place("n", ready=True, tiles={x: place.tiles[x] for x in alike} if heads > 1 else {})
+        place = Place("n")
+        line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
+        line(f"decay = tiles.exp(tl.load({blocks.at(reach, f'(n * {reads} + rank)')}))")
+        d, operand = emit.narrow(gradient, place), emit.tiling.operand
+        if blocks.diagonal:
+            line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
+            line(f"weighed = (weight[:, None] * {d}).to({operand})")
+        else:
+            line(f"pulled = {emit.plain(queries, place)}")
+            rows = place.tiles[queries].rows
+            line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d}).to({operand})")
+        line(f"block += {emit.dot('tl.trans(pulled)', 'weighed')}")
     line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
-    for head, block in zip(each_head, sums, strict=True):
-        emit.head = head
-        line(f"tl.store({blocks.state_at(target, 'row')}, {block})")
-
-
-def _read(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffer, place: Place) -> str:
-    """What a chunk that reads a block adds to the gradient of its state."""
-    kernel, line, operand = emit.kernel, emit.kernel.line, emit.tiling.operand
-    gradient, queries, operators, states, lam = instruction.operands
-    blocks = Blocks(emit, shape, operators, states)
-    line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
-    line(f"decay = tiles.exp(tl.load({blocks.at(reach, f'(n * {reads_of(kernel, reach)} + rank)')}))")
-    d = emit.narrow(gradient, place)
-    if blocks.diagonal:
-        line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
-        line(f"weighed = (weight[:, None] * {d}).to({operand})")
-    else:
-        line(f"pulled = {emit.plain(queries, place)}")
-        rows = place.tiles[queries].rows
-        line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d}).to({operand})")
-    return emit.dot("tl.trans(pulled)", "weighed")
+    line(f"tl.store({blocks.state_at(target, 'row')}, block)")
 
 
 @contextmanager
