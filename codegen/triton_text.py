@@ -36,8 +36,8 @@ def emit(spec: Spec, configuration: Configuration) -> str:
 
     forward(at, inputs...) returns the output and the tensors STORED for the backward pass; backward(at, gradient of the
     output, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES.
-    FORWARD and BACKWARD name their parameters, the last of them BOUNDS where the batch row is packed. Without training
-    nothing is stored, and there is no backward.
+    FORWARD and BACKWARD name their parameters; the last one of FORWARD is BOUNDS where the batch row is packed. Without
+    training nothing is stored, and there is no backward.
     """
     divided = plan(spec, configuration)
     tiling = _tiling(divided.forward, configuration)
@@ -58,21 +58,24 @@ def _module(spec: Spec, configuration: Configuration, divided: Plan, tiling: Til
     second = Module("backward", divided.second, _held(tiling, configuration, "backward"), shapes, gradient, kept)
     second.write()
     stored = _stored(first, second, kept)
+    if configuration.packed and configuration.training:
+        stored["places"] = "places"
     inputs = [i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)]
-    bounds = [BOUNDS] if configuration.packed else []
+    bounds, parameters = ([BOUNDS], ["bounds"]) if configuration.packed else ([], [])
     types, training = forward.types, configuration.training
     tables = (
         f"AXES = { {v: types[v] for v in inputs}!r}\n"
         f"GRADIENT = {gradient!r}\n"
         f"FORWARD = {(*inputs, *bounds)!r}\n"
-        f"BACKWARD = {(gradient, *inputs, *bounds) if training else ()!r}\n"
+        f"BACKWARD = {(gradient, *inputs) if training else ()!r}\n"
         f"STORED = {tuple(stored)!r}\n"
     )
     (output,) = (first.result(*each) for each in forward.outputs)
-    names = [first.buffers.name(v) for v in inputs] + (["bounds"] if bounds else [])
+    names = [first.buffers.name(v) for v in inputs]
+    returned = f"{output}, ({''.join(f'{x}, ' for x in stored.values())})"
     functions = [
         *(kernel.text() for kernel in (*first.kernels, *second.kernels)),
-        _function("forward", ["at", *names], first.host, f"{output}, ({''.join(f'{x}, ' for x in stored.values())})"),
+        _function("forward", ["at", *names, *parameters], first.host, returned),
     ]
     if training:
         gradients = [second.result(*each) for each in later]

@@ -160,3 +160,9 @@ def triton_process(interpret: bool) -> Iterator[ProcessPoolExecutor]:
     ):
         pool.submit(os.getpid).result()
         yield pool
+
+
+@triton.jit
+def sequences(unit, origins, out, count, width, PER: tl.constexpr):
+    for i in range(tl.num_programs(0)):
+        tl.store(out + i, tiles.sequence_of(tl.load(unit + i), origins, count, width, PER))

@@ -10,23 +10,13 @@ from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import band, matrices, pairs, scans, tree
+from maskdsl.codegen.kernels import band, matrices, pairs, programs, scans, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
-from maskdsl.codegen.kernels.programs import (
-    CHUNKS,
-    STRIP,
-    STRIPS,
-    Order,
-    Units,
-    blanked,
-    decode,
-    decode_packed,
-    programs,
-)
+from maskdsl.codegen.kernels.programs import STRIP, STRIPS, Order, Units
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.kinds import BETWEEN, takes_matrices
@@ -78,7 +68,8 @@ class Module:
 
     def write(self) -> None:
         """Write all stages, then what the host adds up itself."""
-        self.host += self._sizes()
+        opening = programs.sizes(self.tiling.packed, self.direction, self.tiling.chunk)
+        self.host += opening
         for stage in self.plan.stages:
             if stage.kind == "chunks":
                 before, self.host = self.host, []
@@ -94,7 +85,7 @@ class Module:
         if any(STRIPS in kernel.programs for kernel in self.kernels):
             chunks = "(N + S)" if self.tiling.packed else "N"
             self.host.insert(
-                len(self._sizes()), f"{STRIPS} = -(-{chunks} // min({chunks}, {STRIP})) * min({chunks}, {STRIP})"
+                len(opening), f"{STRIPS} = -(-{chunks} // min({chunks}, {STRIP})) * min({chunks}, {STRIP})"
             )
 
     def _only_scanned(self, stage: Stage) -> bool:
@@ -105,15 +96,6 @@ class Module:
         between = {x for each in later[: min(scans, default=0)] for x in each.available}
         loops = any(isinstance(self.maker[value].op, BETWEEN) for value in self.plan.within(stage))
         return scanned.issuperset(stage.values) and between.isdisjoint(stage.values) and not loops
-
-    def _sizes(self) -> list[str]:
-        """The host's lines that say how much there is of everything."""
-        size = self.tiling.chunk
-        if not self.tiling.packed:
-            return [f"B, H, N = at.B, at.H, at.chunks({size})"]
-        # enough chunks for any lengths, which are on the device only
-        sizes = "B, H, S = at.B, at.H, bounds.shape[0] - 1"
-        return [sizes, f"N = at.T // {size} + S", f"origins = at.origins(bounds, {size})"]
 
     def result(self, output: str, value: str) -> str:
         """The host's name of an output of the program; one that is an input as it came is that tensor."""
@@ -150,7 +132,7 @@ class Module:
 
     # -- kernels
 
-    def new_kernel(self, name: str, about: str, order: Order, units: Units | None = CHUNKS) -> Kernel:
+    def new_kernel(self, name: str, about: str, order: Order, units: Units | None = programs.CHUNKS) -> Kernel:
         """A kernel whose programs are decoded into `order`, with `units` for each sequence, or one."""
         taken = {kernel.name for kernel in self.kernels}
         name = base = f"{self.direction}_{name}"
@@ -159,11 +141,11 @@ class Module:
             count += 1
             name = f"{base}_{count}"
         kernel = Kernel(name, about, self.tiling.packed)
-        kernel.programs = programs(kernel.packed, order, units)
+        kernel.programs = programs.number(kernel.packed, order, units)
         if kernel.packed:
-            decode_packed(kernel, order, units)
+            programs.decode_packed(kernel, order, units)
         else:
-            decode(kernel, order)
+            programs.decode(kernel, order)
         self.kernels.append(kernel)
         return kernel
 
@@ -220,7 +202,7 @@ class Module:
             if writer.parts[output.name]:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
             if tiling.packed:
-                self.host.append(blanked(output.name))
+                self.host.append(programs.blanked(output.name))
 
     def _tiling_of(self, stage: Stage) -> Tiling:
         """The tiles of a kernel over chunks."""

@@ -46,7 +46,7 @@ CHUNKS = Units()
 """A program for every chunk."""
 
 
-def programs(packed: bool, order: Order, units: Units | None) -> str:
+def number(packed: bool, order: Order, units: Units | None) -> str:
     """The host's expression for the number of programs; without `units` a sequence has one for each head and tile."""
     tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt"))
     heads = next(count for name, count in order if name in ("h", "h0"))
@@ -58,9 +58,21 @@ def programs(packed: bool, order: Order, units: Units | None) -> str:
     return " * ".join([*factors, str(tiles)] if tiles > 1 else factors)
 
 
+def sizes(packed: bool, direction: str, size: int) -> list[str]:
+    """The host's lines that say how much there is of everything: `N` chunks of `size` positions."""
+    if not packed:
+        return [f"B, H, N = at.B, at.H, at.chunks({size})"]
+    # enough chunks for any lengths, which are on the device only
+    chunks = f"N = at.T // {size} + S"
+    if direction == "backward":
+        return ["B, H, S = at.B, at.H, places.shape[1] - 1", chunks]
+    found = f"at.launch(tiles.places, 1, bounds, places, S, {size}, warps=4, stages=1)"
+    return ["B, H, S = at.B, at.H, bounds.shape[0] - 1", chunks, "places = at.places(S)", found]
+
+
 def blanked(name: str) -> str:
     """The host's line that makes an output zero where tokens belong to no sequence."""
-    return f"at.launch(tiles.blank, {BLANKING}, {name}, bounds, S, {name}.stride(1), at.T, warps=4, stages=1)"
+    return f"at.launch(tiles.blank, {BLANKING}, {name}, places, S, {name}.stride(1), at.T, warps=4, stages=1)"
 
 
 def decode(kernel: Kernel, order: Order) -> None:
@@ -105,23 +117,24 @@ def decode_packed(kernel: Kernel, order: Order, units: Units | None) -> None:
         kernel.opening.append("b = pid")
     else:
         kernel.opening.append("slot += pid * strip" if strips else "slot = pid")
-        count, origins = kernel.parameter("S", "S", varying=True), kernel.pointer("origins")
+        places, count = kernel.pointer("places"), kernel.parameter("S", "S", varying=True)
+        origins = f"{places} + {count} + 1"
         kernel.opening.append(f"b = tiles.sequence_of(slot, {origins}, {count}, {units.width}, {units.per})")
     _sequence(kernel)
     if units is not None:
         single = (units.width, units.per) == ("1", 1)
         begin = "origin" if single else f"origin * {units.per} // {units.width}"
         inside = unit if single else f"{unit} * {units.width} // {units.per}"
-        kernel.opening += [f"{unit} = slot - {begin} - b", f"if {inside} >= N:", "    return"]
-    kernel.opening += [f"{x} = {x}.to(tl.int64)" for x in ("b", "h", "origin") if x in (*names, "origin")]
+        kernel.opening += [f"{unit} = (slot - {begin} - b).to(tl.int32)", f"if {inside} >= N:", "    return"]
+    kernel.opening += [f"{x} = {x}.to(tl.int64)" for x in ("b", "h") if x in names]
 
 
 def _sequence(kernel: Kernel) -> None:
     """Write where sequence b lies."""
-    origins, bounds = kernel.pointer("origins"), kernel.pointer("bounds")
+    places, count = kernel.pointer("places"), kernel.parameter("S", "S", varying=True)
     kernel.opening += [
-        f"origin = tl.load({origins} + b)",
-        f"N = tl.load({origins} + b + 1) - origin",
-        f"token = tl.load({bounds} + b)",
-        f"T = (tl.load({bounds} + b + 1) - token).to(tl.int32)",
+        f"token = tl.load({places} + b)",
+        f"T = (tl.load({places} + b + 1) - token).to(tl.int32)",
+        f"origin = tl.load({places} + {count} + 1 + b)",
+        f"N = (tl.load({places} + {count} + 2 + b) - origin).to(tl.int32)",
     ]

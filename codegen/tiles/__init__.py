@@ -14,7 +14,7 @@ from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
 from maskdsl.codegen.tiles.positions import reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
 from maskdsl.codegen.tiles.scalars import exp, softplus
-from maskdsl.codegen.tiles.sequences import blank, sequence_of
+from maskdsl.codegen.tiles.sequences import blank, places, sequence_of
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum
 
@@ -31,6 +31,7 @@ __all__ = [
     "pair_weights",
     "pair_weights_adjoint",
     "place_column",
+    "places",
     "reach",
     "select",
     "select_adjoint",

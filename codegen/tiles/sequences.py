@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 BLOCK = tl.constexpr(1024)
-"""Numbers that a program of `blank` writes at a time."""
+"""Numbers that a program of the kernels here reads or writes at a time."""
 
 
 @triton.jit
@@ -28,11 +28,28 @@ def sequence_of(
     return low
 
 
+@triton.jit(do_not_specialize=["count", "size"])
+def places(bounds: tl.tensor, found: tl.tensor, count: tl.tensor, size: tl.tensor) -> None:
+    """A kernel of one program: where `count` sequences lie, [2, count + 1].
+
+    found[0] are the tokens before each of them, as in `bounds`, and found[1], the origins, its chunks of `size` tokens.
+    """
+    chunks = tl.zeros((), tl.int64)
+    for first in range(0, count + 1, BLOCK):
+        b = first + tl.arange(0, BLOCK)
+        start = tl.load(bounds + b, mask=b <= count, other=0).to(tl.int64)
+        end = tl.load(bounds + b + 1, mask=b < count, other=0).to(tl.int64)
+        own = tl.where(b < count, (end - start + size - 1) // size, 0)
+        tl.store(found + b, start, mask=b <= count)
+        tl.store(found + count + 1 + b, chunks + tl.cumsum(own, 0) - own, mask=b <= count)
+        chunks += tl.sum(own, 0)
+
+
 @triton.jit(do_not_specialize=["count", "width", "tokens"])
-def blank(x: tl.tensor, bounds: tl.tensor, count: tl.tensor, width: tl.tensor, tokens: tl.tensor) -> None:
+def blank(x: tl.tensor, starts: tl.tensor, count: tl.tensor, width: tl.tensor, tokens: tl.tensor) -> None:
     """A kernel: zeros for the tokens, of `width` numbers each, that come after the last of `count` sequences."""
     end = tokens.to(tl.int64) * width
-    first = tl.load(bounds + count) * width + tl.program_id(0) * BLOCK
+    first = tl.load(starts + count) * width + tl.program_id(0) * BLOCK
     for start in range(first, end, tl.num_programs(0) * BLOCK):
         entries = start + tl.arange(0, BLOCK)
         tl.store(x + entries, tl.zeros([BLOCK], x.dtype.element_ty), mask=entries < end)

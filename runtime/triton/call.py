@@ -61,10 +61,9 @@ class Allocator:
         """How many chunks of `size` positions cover the sequence."""
         return -(-self.T // size)
 
-    def origins(self, bounds: Tensor, size: int) -> Tensor:
-        """How many chunks of `size` positions come before each sequence, and in all, [S + 1] int32."""
-        counts = (bounds.diff() + (size - 1)) // size
-        return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).to(torch.int32)
+    def places(self, sequences: int) -> Tensor:
+        """A new tensor for where sequences lie, [2, sequences + 1] int64, uninitialised."""
+        return torch.empty((2, sequences + 1), dtype=torch.int64, device=self._device)
 
     def float(self, *shape: int) -> Tensor:
         """A new float32 tensor, uninitialised."""

@@ -33,8 +33,7 @@ def apply(
     starts at an odd address, is copied.
     """
     if bounds is not None:
-        # of its own, since lengths may change before gradients are asked for
-        tensors = {**tensors, BOUNDS: bounds.to(torch.int64, copy=True)}
+        tensors = {**tensors, BOUNDS: bounds}
     given = Given(sizes, {name: Form(x.shape, x.dtype) for name, x in tensors.items()}, result)
     return _Attention.apply(program, given, *tensors.values())
 

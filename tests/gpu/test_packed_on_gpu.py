@@ -56,7 +56,7 @@ def test_other_lengths_compile_nothing_and_wait_for_nothing(name: str) -> None:
     tokens = [corpus(attention.spec, each) for each in lengths]
     inputs, first = packed(tokens[0], [(0, n) for n in lengths[0]])
     leaves = {n: x.float().cuda().requires_grad_() for n, x in inputs.items()}
-    cu_seqlens = first.to("cuda")
+    cu_seqlens, others = first.to("cuda", torch.int32), bounds_of(lengths[1])
 
     def run() -> list[Tensor]:
         o = attention(**leaves, cu_seqlens=cu_seqlens)
@@ -67,7 +67,7 @@ def test_other_lengths_compile_nothing_and_wait_for_nothing(name: str) -> None:
     try:
         with mock.patch.object(program, "compiled", side_effect=AssertionError):
             run()
-            cu_seqlens.copy_(bounds_of(lengths[1]))
+            cu_seqlens.copy_(others)
             run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
