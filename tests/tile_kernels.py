@@ -61,6 +61,30 @@ def softplus(x, out, C: tl.constexpr):
 
 
 @triton.jit
+def narrow_exp(x, y, out, C: tl.constexpr):
+    lanes = tl.arange(0, C)
+    tl.store(out + lanes, tiles.narrow_exp(tl.load(x + lanes).to(tl.float64) + tl.load(y + lanes)))
+
+
+@triton.jit
+def folded(x, out, C: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr):
+    _store(out, tiles.folded(_load(x, C, K), ROWS))
+
+
+@triton.jit(do_not_specialize=["n", "m"])
+def held_levels(out, n, m, BASE: tl.constexpr, STRONG: tl.constexpr):
+    """Where position n stands: its `reach`, how many of m levels there are to go through, and which."""
+    pos = tl.full((), n, tl.int64)
+    left = tiles.held_levels(pos, m, BASE, STRONG)
+    count = tiles.count_levels(left)
+    tl.store(out, tiles.reach(pos, BASE))
+    tl.store(out + 1, count)
+    for i in range(count):
+        tl.store(out + 2 + i, tiles.lowest_level(left))
+        left &= left - 1
+
+
+@triton.jit
 def spans(g, out, C: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.constexpr):
     _store(out, tiles.spans(tl.load(g + tl.arange(0, C)), ROW, COLUMN, WIDE))
 

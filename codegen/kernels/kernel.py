@@ -10,7 +10,7 @@ tl triton tiles walks hierarchy torch torch_ops math at forward backward B T H K
 part unit start row rows p end width wide narrow high low depth reads number count first last late lag rank weight
 weighed decay log total block state step place own handed earlier found product column share shares some others
 side even other sibling child pulled carried written range strip strips read operand above m_ r_ pos slot
-reach held kept first_slot origin token tokens bounds places slots S
+reach held kept left carried_log first_slot origin token tokens bounds places slots S
 """
 
 RESERVED = frozenset(_WORDS.split())

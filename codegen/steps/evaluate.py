@@ -81,6 +81,8 @@ class Evaluator(Memory, ABC):
                 return self._constant(expr, value)
             case ops.Split():
                 return self.tile(x[0], self.nearest if value == instruction.results[0] else place)
+            case ops.Cast(False) if (log := self._log(x[0])) is not None:
+                return self.narrow_exp(self.tile(log, place), place)
             case ops.Cast(wide):
                 tile = self.tile(x[0], place)
                 return Tile(self.assign(value, f"{tile.name}.to(tl.float{64 if wide else 32})"), tile.axes)
@@ -90,12 +92,24 @@ class Evaluator(Memory, ABC):
                 axes = {self.types[x[0]][dim] for dim in dims}
                 return self.reduce(instruction, place) if "M" in axes else self._sum(axes, x[0], value, place)
             case ops.Dot():
-                return self._dot(op, instruction, place)
+                return self._dot(instruction, place)
             case ops.SelectSlots(slots, base, admissibility):
                 return self._slot_weights(instruction, f"{slots}, {base}, {admissibility == 'strong'}", place)
         if isinstance(op, ALIASES):
             return self.tile(x[0], place)
         raise TypeError(f"{op} has no tile")
+
+    def narrow_exp(self, log: Tile, place: Place) -> Tile:
+        """exp of a tile in float64, in float32; made once at a place."""
+        text = f"tiles.narrow_exp({log.name})"
+        if text not in place.tiles:
+            place.tiles[text] = Tile(self.assign("factor", text), log.axes)
+        return place.tiles[text]
+
+    def _log(self, value: str) -> str | None:
+        """What a value is exp of."""
+        maker = self.maker[value]
+        return maker.operands[0] if maker.op == ops.Map(sympy.exp(ops.argument(0))) else None
 
     def _constant(self, expr: sympy.Expr, value: str) -> Tile:
         expr, names = with_sizes(expr, self.sizes, self.kernel)
@@ -118,25 +132,36 @@ class Evaluator(Memory, ABC):
 
     def _over(self, axis: str, tile: Tile) -> Tile:
         """The sum over an axis, of entries that mean something."""
-        mask = self.mask(axis) if axis in "KV" else None
-        text = f"tl.where({mask.among(tile.axes)}, {tile.name}, 0.0)" if mask else tile.name
-        return Tile(f"tl.sum({text}, {tile.axes.index(axis)})", tile.axes.replace(axis, ""))
+        return Tile(f"tl.sum({self.inside(axis, tile)}, {tile.axes.index(axis)})", tile.axes.replace(axis, ""))
 
-    def _dot(self, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
-        x = instruction.operands[0]
-        axis = self.types[x][-2 if op.transpose_x else -1][0]
+    def inside(self, axis: str, tile: Tile) -> str:
+        """A tile with zeros beyond the end of an axis."""
+        mask = self.mask(axis) if axis in "KV" else None
+        return f"tl.where({mask.among(tile.axes)}, {tile.name}, 0.0)" if mask else tile.name
+
+    def _dot(self, instruction: Instruction, place: Place) -> Tile:
+        axis = self.contracted(instruction)
         if axis == "R":
             return self.reduce(instruction, place)
         return self.product(instruction, axis, place)
 
+    def contracted(self, instruction: Instruction) -> str:
+        """The axis that a product sums over."""
+        assert isinstance(instruction.op, ops.Dot)
+        return self.types[instruction.operands[0]][-2 if instruction.op.transpose_x else -1][0]
+
     def product(self, instruction: Instruction, axis: str, place: Place) -> Tile:
         """A product that contracts `axis`, entry by entry: one row is no work for matrix units."""
-        left, right = (self.tile(x, place) for x in instruction.operands)
-        axes = joined(left, right)
-        tile = Tile(f"{left.among(axes)} * {right.among(axes)}", axes)
+        tile = self.products(instruction, place)
         if axis != "1":
             tile = self._over(axis, self.whole(tile, axis))
         return Tile(self.assign(instruction.results[0], tile.name), tile.axes)
+
+    def products(self, instruction: Instruction, place: Place) -> Tile:
+        """What such a product sums."""
+        left, right = (self.tile(x, place) for x in instruction.operands)
+        axes = joined(left, right)
+        return Tile(f"{left.among(axes)} * {right.among(axes)}", axes)
 
     def _slot_weights(self, instruction: Instruction, constants: str, place: Place) -> Tile:
         assert place.slot is not None, "weights of slots are chosen where these are"

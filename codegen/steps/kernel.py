@@ -47,10 +47,11 @@ class StepKernel(Loops):
         slots = self.names.get(SLOTS)
         kernel.opening.append(f"row = tl.load({kernel.pointer(slots)} + b).to(tl.int64)" if slots else "row = b")
         kernel.programs = f"at.B * at.H * {parts}" if parts > 1 else "at.B * at.H"
-        kernel.warps, kernel.stages = self.plan.warps, 1
+        kernel.warps, kernel.stages, kernel.registers = self.plan.warps, 1, self.plan.registers
 
     def _share(self) -> None:
         """Make what all tiles of columns read."""
+        self._load(columns=False)
         columned: set[str] = set()
         for instruction in self.plan.program.instructions:
             (value, *_) = instruction.results
@@ -59,7 +60,25 @@ class StepKernel(Loops):
             elif not self.varies(value) and not self._is_position(value) and len(instruction.results) == 1:
                 self.tile(value, self.root)
 
+    def _load(self, *, columns: bool) -> None:
+        """Load all that is loaded once, what is kept first, so that no load waits for what another one brings."""
+        loads = {i.results[0]: i.op.name for i in self.plan.program.instructions if isinstance(i.op, ops.Load)}
+        for value in sorted(loads, key=lambda value: "." not in loads[value]):
+            place = self._only_place(value)
+            if place and (columns or "V" not in self.types[value]):
+                self.tile(value, place)
+
+    def _only_place(self, value: str) -> Place | None:
+        """The place that a load is made at once and for all, if there is one."""
+        axes = self.types[value]
+        if "L" in axes:
+            return self.nearest
+        if "M" in axes:
+            return self.all_levels if axes[-1] == "M" else None
+        return None if self.varies(value) or self._is_position(value) else self.root
+
     def _columns(self, wide: list[str]) -> None:
+        self._load(columns=True)
         output = self.plan.program.outputs[0][1]
         tile = self.tile(output, self.root)
         pointer, width = self.kernel.pointer("o_new"), self.sizes["V"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-import sympy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
@@ -12,7 +12,6 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.steps.evaluate import Evaluator
 from maskdsl.codegen.steps.tile import Place, Tile, joined
-from maskdsl.scalar.printers import to_triton
 from maskdsl.schedule.token import StepConfiguration, StepPlan
 
 
@@ -23,6 +22,12 @@ class Loops(Evaluator):
         super().__init__(plan, configuration, kernel)
         self.kept = {self.aligned(value): name for name, value in plan.program.outputs[1:]}
         """The buffer that a value is kept in."""
+
+    @cached_property
+    def all_levels(self) -> Place:
+        """Where values by level are made for all levels at once."""
+        lane = self.lane("M")
+        return Place(level=lane, there=f"({lane.name} < {self.kernel.size('L')})")
 
     def aligned(self, value: str) -> str:
         """The value that is this one but for axes of one element."""
@@ -49,44 +54,74 @@ class Loops(Evaluator):
         sums = self._sums_over(states)
         self.hoist([*(each.operands[0] for each in sums), states, *logs])
         new = self.whole(self.tile(token, self.root), "KV").name
-        for each in sums:
-            (value,) = each.results
-            axes = "".join(axis for axis in "KV" if axis in self.types[value])
-            self.root.tiles[value] = Tile(self.assign(value, self.zeros(axes)), axes)
+        totals = [self._no_total(each) for each in sums]
         strong = op.admissibility == "strong"
         self._reach(op.base)
         self.kernel.line(f"carried = {new if strong else self.zeros('KV')}")
         if strong and logs:
             channels = self.extents["K"] if "K" in self.types[logs[0]] else ""
             self.kernel.line(f"carried_log = tl.zeros([{channels}], tl.float64)")
-        self.kernel.line(f"rest = {'2 * ' if strong else ''}{self.position()}")
-        with self.kernel.block(f"for level in range(1, {self.kernel.size('L')}):"):
-            # strong levels hold something up to the highest, weak ones where the position has a digit
-            self.kernel.line(f"held = {'rest >= 2' if strong else f'rest % {op.base} != 0'}")
-            with self.kernel.block(f"if {'held | (level <= reach + 1)' if strong else 'held'}:"):
-                level = Place(level=Tile("level"), there="held" if strong else None)
-                for each in sums:
-                    self.kernel.line(
-                        f"{self.root.tiles[each.results[0]].name} += {self.tile(each.operands[0], level).name}"
-                    )
-                (self._shift if strong else self._join)(states, logs, level)
-            self.kernel.line(f"rest //= {op.base}")
+        with self._each_level(op) as level:
+            for each, total in zip(sums, totals, strict=True):
+                self.kernel.line(f"{total.name} += {self._summand(each, level).name}")
+            (self._shift if strong else self._join)(states, logs, level)
+        for each, total in zip(sums, totals, strict=True):
+            self.root.tiles[each.results[0]] = self._summed(each, total)
         if not strong:
             with self.kernel.block(f"if reach < {self.kernel.size('L')}:"):
                 self._store_rows(states, Tile(f"(carried + {new})", "KV"), Place(level=Tile("reach")))
+
+    @contextmanager
+    def _each_level(self, op: ops.Regroup) -> Iterator[Place]:
+        """The levels to go through, lowest first; without barriers, so that loads of the next run ahead."""
+        line, pos, strong = self.kernel.line, self.position(), op.admissibility == "strong"
+        line(f"left = tiles.held_levels({pos}, {self.kernel.size('L')} - 1, {op.base}, {strong})")
+        with self.kernel.block(f"for _ in tl.range(0, tiles.count_levels(left), num_stages={self.plan.stages}):"):
+            line("level = tiles.lowest_level(left)")
+            line("left &= left - 1")
+            if strong:
+                line(f"held = {pos} >> (level - 1) > 0")
+            yield Place(level=Tile("level"), there="held" if strong else None)
+
+    def _product(self, total: Instruction) -> Instruction | None:
+        """The product over keys that a sum adds up, if it does: the sum over keys may then come last."""
+        made = self.maker[self.aligned(total.operands[0])]
+        return made if isinstance(made.op, ops.Dot) and self.contracted(made) == "K" else None
+
+    def _no_total(self, instruction: Instruction) -> Tile:
+        """A sum over levels before there are any."""
+        (value,) = instruction.results
+        axes = "".join(axis for axis in "KV" if axis in self.types[value])
+        if self._product(instruction):
+            return Tile(self.assign(value, f"tl.zeros([{self.plan.folded}, {self.extents['V']}], tl.float32)"), "KV")
+        return Tile(self.assign(value, self.zeros(axes)), axes)
+
+    def _summand(self, instruction: Instruction, level: Place) -> Tile:
+        """What a level adds to a sum."""
+        product = self._product(instruction)
+        if not product:
+            return self.tile(instruction.operands[0], level)
+        products = self.whole(self.products(product, level), "KV")
+        return Tile(f"tiles.folded({self.inside('K', products)}, {self.plan.folded})", products.axes)
+
+    def _summed(self, instruction: Instruction, total: Tile) -> Tile:
+        """The sum over levels, once all have been added."""
+        if not self._product(instruction):
+            return total
+        return Tile(self.assign(instruction.results[0], f"tl.sum({total.name}, 0)"), "V")
 
     def _join(self, states: str, logs: list[str], place: Place) -> None:
         """Weak: what moves is summed, under the log 0 of the token that it joins; other rows stay where they are."""
         old = self.whole(self.tile(states, place), "KV")
         if logs:
-            factor = self._factor(self.tile(logs[0], place))
-            moved = Tile(self.assign("factor", f"tl.where(level <= reach, {factor.name}, 0.0)"), factor.axes)
-            self.kernel.line(f"carried += {moved.among('KV')} * {old.name}")
+            factor = self.narrow_exp(self.tile(logs[0], place), place)
+            joins = Tile(self.assign("joins", f"tl.where(level <= reach, {factor.name}, 0.0)"), factor.axes)
+            self.kernel.line(f"carried += {joins.among('KV')} * {old.name}")
         else:
             self.kernel.line(f"carried += tl.where(level <= reach, {old.name}, 0.0)")
         if not self.stays(states):
             with self.kernel.block("if level > reach:"):
-                self._store_rows(states, old, place)
+                self._replace_rows(states, old, place)
 
     def _shift(self, states: str, logs: list[str], place: Place) -> None:
         """Strong: rows move one level on; the last of them meets one that stays, under the larger of both logs."""
@@ -95,15 +130,15 @@ class Loops(Evaluator):
         if logs:
             log = self.tile(logs[0], place)
             kept = Tile(self.assign("kept", self._shifted_log(log.name, "carried_log", "level")), log.axes)
-            stay = self._factor(Tile(f"({log.name} - {kept.name})", log.axes))
-            come = self._factor(Tile(f"(carried_log - {kept.name})", log.axes))
+            stay = self.narrow_exp(Tile(f"({log.name} - {kept.name})", log.axes), place)
+            come = self.narrow_exp(Tile(f"(carried_log - {kept.name})", log.axes), place)
             own = Tile(f"tl.where(level <= reach, 0.0, {stay.name})", log.axes)
             other = Tile(f"tl.where(level <= reach + 1, {come.name}, 0.0)", log.axes)
             self.kernel.line(f"carried_log = {log.name}")
         own, other = (Tile(self.assign("share", each.name), each.axes) for each in (own, other))
         new = f"({own.among('KV')} * {old.name} + {other.among('KV')} * carried)"
         with self.kernel.block("if level <= reach + 1:") if self.stays(states) else nullcontext():
-            self._store_rows(states, Tile(new, "KV"), Place(level=place.level))
+            self._replace_rows(states, Tile(new, "KV"), Place(level=place.level))
         self.kernel.line(f"carried = {old.name}")
 
     def _shifted_log(self, own: str, nearer: str, level: str) -> str:
@@ -117,8 +152,7 @@ class Loops(Evaluator):
         assert isinstance(op, ops.Regroup)
         self.hoist([logs])
         self._reach(op.base)
-        limit, lane = self.kernel.size("L"), self.lane("M")
-        place = Place(level=lane, there=f"({lane.name} < {limit})")
+        limit, lane, place = self.kernel.size("L"), self.lane("M"), self.all_levels
         own = self.whole(self.tile(logs, place), "M")
         new = f"tl.where({Tile(f'({lane.name} <= reach)', 'M').among(own.axes)}, 0.0, {own.name})"
         if op.admissibility == "strong":
@@ -132,13 +166,15 @@ class Loops(Evaluator):
         self.kernel.line(f"reach = tiles.reach({self.position()}, {base})")
 
     def _store_rows(self, states: str, tile: Tile, place: Place) -> None:
-        (name,) = (self.kept[i.results[0]] for i in self._regroupings() if i.operands[2] == states)
-        self.store_buffer(name, tile, place)
+        self.store_buffer(self._rows(states), tile, place)
 
-    def _factor(self, log: Tile) -> Tile:
-        """exp of a log, in float32."""
-        text = to_triton(sympy.exp(ops.argument(0)), {ops.argument(0).name: log.name})
-        return Tile(self.assign("factor", f"({text}).to(tl.float32)"), log.axes)
+    def _replace_rows(self, states: str, tile: Tile, place: Place) -> None:
+        """Write rows where they were loaded: a thread has the same entries of both, and none is with two warps."""
+        self.write_buffer(self._rows(states), tile, place, late=True)
+
+    def _rows(self, states: str) -> str:
+        (name,) = (self.kept[i.results[0]] for i in self._regroupings() if i.operands[2] == states)
+        return name
 
     def _regroupings(self) -> list[Instruction]:
         return [i for i in self.plan.program.instructions if isinstance(i.op, ops.Regroup)]

@@ -96,8 +96,11 @@ class Memory:
             head += f" * {kernel.parameter(f'{name}_h', f'{name}.stride(2)')}"
         return f"{pointer} + b * {kernel.parameter(f'{name}_b', f'{name}.stride(0)')} + {head}"
 
-    def buffer(self, name: str, place: Place) -> str:
-        """The address of a buffer's tile at a place. Buffers are dense."""
+    def buffer(self, name: str, place: Place, *, late: bool = False) -> str:
+        """The address of a buffer's tile at a place. Buffers are dense.
+
+        A `late` one is of other operations than those of a load there, whose result would wait in registers with it.
+        """
         terms: list[Tile] = []
         stride, rows = 1, ""
         for axis in reversed(self.axes[name][2:]):
@@ -110,8 +113,8 @@ class Memory:
         row = f"(row * {self.kernel.size('H')} + h){rows}{f' * {stride}' if stride > 1 else ''}"
         base = f"{self.kernel.pointer(self.names[name])} + {row}"
         # 64 bits lead to the tile, 32 are enough inside it
-        inside = [term for term in terms if term.axes]
-        base = " + ".join([base, *(term.name for term in terms if not term.axes)])
+        inside = [term for term in terms if term.axes or late]
+        base = " + ".join([base, *(term.name for term in terms if term not in inside)])
         offsets = " + ".join(term.among(joined(*inside)) for term in inside)
         return f"{base} + ({offsets})" if inside else base
 
@@ -167,9 +170,14 @@ class Memory:
         self.kernel.line(f"tl.store({address}, {self.whole(tile, axes).name}{mask})")
 
     def store_buffer(self, name: str, tile: Tile, place: Place) -> None:
-        """Write a tile of a buffer at a place."""
-        self.kernel.line("tl.debug_barrier()")  # other warps may still have to read what stands there
-        self.store(self.buffer(name, place), self._bounds(name, place), tile, self._entries(name, place))
+        """Write a tile of a buffer at a place, once all warps have read what stands there."""
+        self.kernel.line("tl.debug_barrier()")
+        self.write_buffer(name, tile, place)
+
+    def write_buffer(self, name: str, tile: Tile, place: Place, *, late: bool = False) -> None:
+        """Write a tile of a buffer at a place, whatever other warps are at."""
+        address = self.buffer(name, place, late=late)
+        self.store(address, self._bounds(name, place), tile, self._entries(name, place))
 
     def position(self) -> str:
         """The position of the sequence at hand."""

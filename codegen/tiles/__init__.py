@@ -11,22 +11,27 @@ from maskdsl.codegen.tiles.inverse import inverse
 from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
-from maskdsl.codegen.tiles.positions import reach, slot_levels
+from maskdsl.codegen.tiles.positions import count_levels, held_levels, lowest_level, reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
-from maskdsl.codegen.tiles.scalars import exp, softplus
+from maskdsl.codegen.tiles.scalars import exp, narrow_exp, softplus
 from maskdsl.codegen.tiles.sequences import blank, places, sequence_of
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
-from maskdsl.codegen.tiles.sums import cumsum
+from maskdsl.codegen.tiles.sums import cumsum, folded
 
 __all__ = [
     "blank",
+    "count_levels",
     "cumsum",
     "decay_dot",
     "decay_dot_adjoint",
     "dot",
     "exp",
+    "folded",
+    "held_levels",
     "inverse",
     "level_column",
+    "lowest_level",
+    "narrow_exp",
     "near",
     "pair_weights",
     "pair_weights_adjoint",

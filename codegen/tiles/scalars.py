@@ -13,6 +13,14 @@ def exp(x: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
+def narrow_exp(x: tl.tensor) -> tl.tensor:
+    """exp(x) in float32 of x in float64: of what float32 keeps of the logarithm to base 2, times that of the rest."""
+    log = 1.4426950408889634 * x
+    high = log.to(tl.float32)
+    return tl.exp2(high) * tl.exp2((log - high).to(tl.float32))
+
+
+@triton.jit
 def softplus(x: tl.tensor) -> tl.tensor:
     """log(1 + exp(x)), to the precision of float32 relative to the result, however small.
 

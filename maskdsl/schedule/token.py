@@ -13,15 +13,29 @@ from maskdsl.schedule.configuration import padded
 from maskdsl.spec import Spec
 
 APART = 4096
-"""Entries of a state that a program holds where several share a head: enough to load for two to keep a
+"""Entries of a state that a program holds where several share a head: enough to load for a few to keep a
 multiprocessor's memory busy, and few enough for many heads and few to fill a GPU alike."""
 
 TOGETHER = 8192
-"""The same where one program does a head: it then sees its logs and keys as they were until it has used them."""
+"""Entries of a head that one program holds at once where it alone may do the head: it then sees its logs and keys as
+they were until it has used them. Of larger heads it holds APART at a time."""
+
+STAGES = 4
+"""How many levels a program is at: one in use, the others on their way."""
+
+AHEAD = 24576
+"""Entries of levels that may be on their way to a program: what the GPUs with least have shared memory for."""
 
 PER_WARP = 1024
-"""Entries for each warp: 32 registers a thread, and as many for a sum of states, so that two programs of TOGETHER
-entries fit on a multiprocessor: one loads while the other computes."""
+"""Entries for each warp: 32 registers a thread, and as many for a sum of states."""
+
+PER_SUM = 256
+"""Entries for each warp of what is summed over levels, before the keys are: as many as its threads load at once where
+entries have 16 bits, so that rows that are summed are those of one thread."""
+
+REGISTERS = {4: 168, 8: 128}
+"""The most registers a thread, by warps, with PER_WARP entries for each: for three programs of APART entries on a
+multiprocessor or two of TOGETHER, which is what there is shared memory for."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,8 @@ class StepPlan:
     """The program of a token, and how its kernel goes through it.
 
     A program holds `columns` of V at a time, of the `parts` that there are: its own where they are `apart`, else all
-    one after the other. It reads `slots` tokens of a ring at a time.
+    one after the other. It reads `slots` tokens of a ring at a time. It goes through levels in a loop of so many
+    `stages`, and of what it sums over them it keeps `folded` rows for all of K.
     """
 
     program: Program
@@ -51,7 +66,10 @@ class StepPlan:
     parts: int
     apart: bool
     slots: int
+    stages: int
+    folded: int
     warps: int
+    registers: int | None
 
 
 def step_plan(spec: Spec, configuration: StepConfiguration) -> StepPlan:
@@ -61,17 +79,26 @@ def step_plan(spec: Spec, configuration: StepConfiguration) -> StepPlan:
     # what has no columns of V is read by every program of a head, so none of them may be the one that changes it
     apart = all("V" in axes for axes in kept)
     key, value = padded(configuration.K, 1) or 1, padded(configuration.V, 1) or 1
-    fit = max(1, (APART if apart else TOGETHER) // key)
-    columns = value if _sums_columns(program) else min(value, fit)
-    widest = max(key, columns)
+    columns = value if _sums_columns(program) else min(value, _fitting(key, value, apart))
+    widest, entries = max(key, columns), key * columns
+    warps = min(8, max(1, entries // PER_WARP)) if any("K" in axes and "V" in axes for axes in kept) else 4
+    by_level = any("M" in axes for axes in kept)
     return StepPlan(
         program,
         columns,
         -(-configuration.V // columns) if configuration.V else 1,
         apart,
         min(_slots(kept), max(1, APART // widest)),
-        min(8, max(1, key * columns // PER_WARP)) if any("K" in axes and "V" in axes for axes in kept) else 4,
+        min(STAGES, 1 + AHEAD // (entries + 2 * sum(key for axes in kept if axes[-2:] == ("M", "K")))),
+        min(key, max(1, warps * PER_SUM // columns)),
+        warps,
+        REGISTERS.get(warps) if by_level and entries <= warps * PER_WARP else None,
     )
+
+
+def _fitting(key: int, value: int, apart: bool) -> int:
+    """The columns that a program holds at a time, if there are so many."""
+    return value if not apart and key * value <= TOGETHER else max(1, APART // key)
 
 
 def _sums_columns(program: Program) -> bool:

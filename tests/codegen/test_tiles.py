@@ -239,6 +239,39 @@ def test_softplus_is_precise_relative_to_itself(run: Run) -> None:
     assert (found / expected - 1).abs().max() < 2e-6
 
 
+def test_narrow_exp_is_precise_relative_to_itself(run: Run) -> None:
+    """However large the logs are, and whatever float32 would round off them."""
+    x, y = torch.linspace(-85, 80, 1024), 1e-5 * noise(1024)
+    (found,) = run("narrow_exp", x, y, shapes=[(1024,)], C=1024)
+    assert (found / (x.double() + y.double()).exp() - 1).abs().max() < 1e-6
+
+
+def test_narrow_exp_of_what_is_forgotten(run: Run) -> None:
+    (found,) = run("narrow_exp", torch.full((16,), -1e9), torch.zeros(16), shapes=[(16,)], C=16)
+    assert found.eq(0).all()
+
+
+@pytest.mark.parametrize("rows", [1, 4, C])
+def test_folded(run: Run, rows: int) -> None:
+    x = noise(C, K)
+    (found,) = run("folded", x, shapes=[(rows, K)], C=C, K=K, ROWS=rows)
+    assert_near(found, x.double().view(-1, rows, K).sum(0), 1e-6)
+
+
+@pytest.mark.parametrize(("base", "strong"), [(2, False), (3, False), (10, False), (2, True)])
+@pytest.mark.parametrize("pos", [0, 1, 2, 3, 7, 8, 12, 26, 63, 80, 99, 255])
+def test_levels_to_go_through(run: Run, pos: int, base: int, strong: bool) -> None:
+    def held(t: int) -> set[int]:
+        return {level(t, s, base, admissibility(strong)) for s in range(t)}
+
+    for count in (1, 3, 40):
+        (found,) = run("held_levels", pos, count, shapes=[(42,)], BASE=base, STRONG=strong)
+        reach, number, *rest = found.tolist()
+        expected = set(range(1, max(held(pos + 1)) + 1)) if strong else held(pos)
+        assert rest[: int(number)] == [j for j in sorted(expected) if j <= count]
+        assert reach == min(j for j in range(1, 20) if (pos + 1) % base**j)
+
+
 DECAYS = [(points, regime, diagonal) for points in POINTS for regime in REGIMES for diagonal in (0, -1)]
 
 
@@ -303,6 +336,9 @@ COMPILED: list[tuple[str, dict[str, object]]] = [
     ("inverse", {"C": 64, "PRECISION": "ieee"}),
     ("inverse", {"C": 64, "PRECISION": "tf32"}),
     ("cumsum", {"C": 64, "K": 128, "REVERSE": True, "EXCLUSIVE": True}),
+    ("folded", {"C": 128, "K": 64, "ROWS": 32}),
+    ("held_levels", {"BASE": 2, "STRONG": False}),
+    ("narrow_exp", {"C": 64}),
     ("spans", {"C": 64, "ROW": 1, "COLUMN": 1, "WIDE": True}),
     ("spans_adjoint", {"C": 64, "ROW": 1, "COLUMN": 0, "WIDE": False}),
     ("select", {**HIERARCHY, "STRONG": False}),

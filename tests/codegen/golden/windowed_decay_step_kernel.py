@@ -1,5 +1,5 @@
 @triton.jit(do_not_specialize=['H'])
-def step_kernel(H, q_ptr, q_h, q_b, f_ptr, f_b, attend_1_1_logs_ptr, attend_1_1_keys_ptr, attend_1_1_values_ptr, k_ptr, k_h, k_b, v_ptr, v_h, v_b, o_new_ptr, state_positions_ptr):
+def step_kernel(H, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_ptr, v_h, v_b, f_ptr, f_b, attend_1_1_logs_ptr, attend_1_1_keys_ptr, attend_1_1_values_ptr, o_new_ptr, state_positions_ptr):
     """One token of one head of a sequence."""
     pid = tl.program_id(0)
     h = (pid % H).to(tl.int64)
@@ -9,6 +9,8 @@ def step_kernel(H, q_ptr, q_h, q_b, f_ptr, f_b, attend_1_1_logs_ptr, attend_1_1_
     v_ = tl.arange(0, 64)
     pos = tl.load(state_positions_ptr + row).to(tl.int64)
     q = tl.load(q_ptr + b * q_b + h * q_h + k_).to(tl.float32)
+    k = tl.load(k_ptr + b * k_b + h * k_h + k_).to(tl.float32)
+    v = tl.load(v_ptr + b * v_b + h * v_h + v_).to(tl.float32)
     f = tl.load(f_ptr + b * f_b + h).to(tl.float32)
     # -- semiseparable(logsigmoid(f)) * window(128)
     g = -tiles.softplus(-f)
@@ -19,17 +21,14 @@ def step_kernel(H, q_ptr, q_h, q_b, f_ptr, f_b, attend_1_1_logs_ptr, attend_1_1_
         r_ = first_slot + tl.arange(0, 32)
         logs = tl.load(attend_1_1_logs_ptr + (row * H + h) * 127 + (r_), mask=(r_ < 127), other=0.0)
         logs_new = g_double + logs
-        decays = tl.exp2(1.4426950408889634*logs_new)
-        decays_narrow = decays.to(tl.float32)
+        factor = tiles.narrow_exp(logs_new)
         keys = tl.load(attend_1_1_keys_ptr + (row * H + h) * 16256 + ((r_ * 128)[:, None] + k_[None, :]), mask=(r_ < 127)[:, None], other=0.0).to(tl.float32)
-        keys_moved = decays_narrow[:, None]*keys
+        keys_moved = factor[:, None]*keys
         scores = tl.sum(q[None, :] * keys_moved, 1)
         values = tl.load(attend_1_1_values_ptr + (row * H + h) * 8128 + ((r_ * 64)[:, None] + v_[None, :]), mask=(r_ < 127)[:, None], other=0.0).to(tl.float32)
         o_far_v2 = tl.sum(scores[:, None] * values, 0)
         o_far += o_far_v2
-    k = tl.load(k_ptr + b * k_b + h * k_h + k_).to(tl.float32)
     score = tl.sum(q * k, 0)
-    v = tl.load(v_ptr + b * v_b + h * v_h + v_).to(tl.float32)
     o_near = score*v
     o_row = o_far + o_near
     # -- attend
@@ -55,5 +54,5 @@ def step_kernel(H, q_ptr, q_h, q_b, f_ptr, f_b, attend_1_1_logs_ptr, attend_1_1_
 
 def step(at, q, k, v, f, attend_1_1_keys, attend_1_1_values, attend_1_1_logs, state_positions):
     o_new = at.output(at.B, 1, at.H, 64)
-    at.launch(step_kernel, at.B * at.H, at.H, q, q.stride(2), q.stride(0), f, f.stride(0), attend_1_1_logs, attend_1_1_keys, attend_1_1_values, k, k.stride(2), k.stride(0), v, v.stride(2), v.stride(0), o_new, state_positions, warps=4, stages=1)
+    at.launch(step_kernel, at.B * at.H, at.H, q, q.stride(2), q.stride(0), k, k.stride(2), k.stride(0), v, v.stride(2), v.stride(0), f, f.stride(0), attend_1_1_logs, attend_1_1_keys, attend_1_1_values, o_new, state_positions, warps=4, stages=1)
     return o_new
