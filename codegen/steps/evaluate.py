@@ -92,7 +92,7 @@ class Evaluator(Memory, ABC):
                 axes = {self.types[x[0]][dim] for dim in dims}
                 return self.reduce(instruction, place) if "M" in axes else self._sum(axes, x[0], value, place)
             case ops.Dot():
-                return self._dot(instruction, place)
+                return self._dot(op, instruction, place)
             case ops.SelectSlots(slots, base, admissibility):
                 return self._slot_weights(instruction, f"{slots}, {base}, {admissibility == 'strong'}", place)
         if isinstance(op, ALIASES):
@@ -139,29 +139,21 @@ class Evaluator(Memory, ABC):
         mask = self.mask(axis) if axis in "KV" else None
         return f"tl.where({mask.among(tile.axes)}, {tile.name}, 0.0)" if mask else tile.name
 
-    def _dot(self, instruction: Instruction, place: Place) -> Tile:
-        axis = self.contracted(instruction)
+    def _dot(self, op: ops.Dot, instruction: Instruction, place: Place) -> Tile:
+        x = instruction.operands[0]
+        axis = self.types[x][-2 if op.transpose_x else -1][0]
         if axis == "R":
             return self.reduce(instruction, place)
         return self.product(instruction, axis, place)
 
-    def contracted(self, instruction: Instruction) -> str:
-        """The axis that a product sums over."""
-        assert isinstance(instruction.op, ops.Dot)
-        return self.types[instruction.operands[0]][-2 if instruction.op.transpose_x else -1][0]
-
     def product(self, instruction: Instruction, axis: str, place: Place) -> Tile:
         """A product that contracts `axis`, entry by entry: one row is no work for matrix units."""
-        tile = self.products(instruction, place)
+        left, right = (self.tile(x, place) for x in instruction.operands)
+        axes = joined(left, right)
+        tile = Tile(f"{left.among(axes)} * {right.among(axes)}", axes)
         if axis != "1":
             tile = self._over(axis, self.whole(tile, axis))
         return Tile(self.assign(instruction.results[0], tile.name), tile.axes)
-
-    def products(self, instruction: Instruction, place: Place) -> Tile:
-        """What such a product sums."""
-        left, right = (self.tile(x, place) for x in instruction.operands)
-        axes = joined(left, right)
-        return Tile(f"{left.among(axes)} * {right.among(axes)}", axes)
 
     def _slot_weights(self, instruction: Instruction, constants: str, place: Place) -> Tile:
         assert place.slot is not None, "weights of slots are chosen where these are"

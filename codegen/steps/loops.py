@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
+import sympy
+
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
@@ -54,7 +56,8 @@ class Loops(Evaluator):
         sums = self._sums_over(states)
         self.hoist([*(each.operands[0] for each in sums), states, *logs])
         new = self.whole(self.tile(token, self.root), "KV").name
-        totals = [self._no_total(each) for each in sums]
+        folded = f"tl.zeros([{self.plan.folded}, {self.extents['V']}], tl.float32)"
+        totals = [self.assign(each.results[0], folded) for each in sums]
         strong = op.admissibility == "strong"
         self._reach(op.base)
         self.kernel.line(f"carried = {new if strong else self.zeros('KV')}")
@@ -63,10 +66,11 @@ class Loops(Evaluator):
             self.kernel.line(f"carried_log = tl.zeros([{channels}], tl.float64)")
         with self._each_level(op) as level:
             for each, total in zip(sums, totals, strict=True):
-                self.kernel.line(f"{total.name} += {self._summand(each, level).name}")
+                self.kernel.line(f"{total} += {self._summand(each, level)}")
             (self._shift if strong else self._join)(states, logs, level)
         for each, total in zip(sums, totals, strict=True):
-            self.root.tiles[each.results[0]] = self._summed(each, total)
+            (value,) = each.results
+            self.root.tiles[value] = Tile(self.assign(value, f"tl.sum({total}, 0)"), "V")
         if not strong:
             with self.kernel.block(f"if reach < {self.kernel.size('L')}:"):
                 self._store_rows(states, Tile(f"(carried + {new})", "KV"), Place(level=Tile("reach")))
@@ -83,32 +87,23 @@ class Loops(Evaluator):
                 line(f"held = {pos} >> (level - 1) > 0")
             yield Place(level=Tile("level"), there="held" if strong else None)
 
-    def _product(self, total: Instruction) -> Instruction | None:
-        """The product over keys that a sum adds up, if it does: the sum over keys may then come last."""
-        made = self.maker[self.aligned(total.operands[0])]
-        return made if isinstance(made.op, ops.Dot) and self.contracted(made) == "K" else None
+    def _summand(self, total: Instruction, level: Place) -> str:
+        """What a level adds to a sum of products over keys: folded, as all keys are summed after all levels.
 
-    def _no_total(self, instruction: Instruction) -> Tile:
-        """A sum over levels before there are any."""
-        (value,) = instruction.results
-        axes = "".join(axis for axis in "KV" if axis in self.types[value])
-        if self._product(instruction):
-            return Tile(self.assign(value, f"tl.zeros([{self.plan.folded}, {self.extents['V']}], tl.float32)"), "KV")
-        return Tile(self.assign(value, self.zeros(axes)), axes)
+        Numbers among the factors come last, when there are fewest entries.
+        """
+        product = self.maker[self.aligned(total.operands[0])]
+        assert isinstance(product.op, ops.Dot), "what is summed over levels is read of states"
+        factors = [tile for x in product.operands for tile in self._factors(x, level)]
+        products = Tile(" * ".join(tile.among("KV") for tile in factors if tile.axes), "KV")
+        folded = f"tiles.folded({self.inside('K', products)}, {self.plan.folded})"
+        return " * ".join([*(tile.name for tile in factors if not tile.axes), folded])
 
-    def _summand(self, instruction: Instruction, level: Place) -> Tile:
-        """What a level adds to a sum."""
-        product = self._product(instruction)
-        if not product:
-            return self.tile(instruction.operands[0], level)
-        products = self.whole(self.products(product, level), "KV")
-        return Tile(f"tiles.folded({self.inside('K', products)}, {self.plan.folded})", products.axes)
-
-    def _summed(self, instruction: Instruction, total: Tile) -> Tile:
-        """The sum over levels, once all have been added."""
-        if not self._product(instruction):
-            return total
-        return Tile(self.assign(instruction.results[0], f"tl.sum({total.name}, 0)"), "V")
+    def _factors(self, value: str, level: Place) -> list[Tile]:
+        """Tiles whose product a value is."""
+        op, operands = self.maker[value].op, self.maker[value].operands
+        product = ops.Map(sympy.Mul(*(ops.argument(n) for n in range(len(operands)))))
+        return [self.tile(x, level) for x in (operands if op == product else [value])]
 
     def _join(self, states: str, logs: list[str], place: Place) -> None:
         """Weak: what moves is summed, under the log 0 of the token that it joins; other rows stay where they are."""

@@ -35,9 +35,8 @@ def step_kernel(H, L, attend_1_1_logs_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_p
         logs_new = g_double + logs_v2
         factor = tiles.narrow_exp(logs_new)
         lam_v2 = tl.load(lam_ptr + b * lam_b + h * lam_h + level).to(tl.float32)
-        pulled_ = factor*q*lam_v2
         states = tl.load(attend_1_1_states_ptr + (row * H + h) * (L - 1) * 8192 + ((level - 1) * 8192) + ((k_ * 64)[:, None] + v_[None, :])).to(tl.float32)
-        o_far += tiles.folded(pulled_[:, None] * states, 32)
+        o_far += factor * lam_v2 * tiles.folded(q[:, None] * states, 32)
         joins = tl.where(level <= reach, factor, 0.0)
         carried += joins * states
     o_far_v2 = tl.sum(o_far, 0)
