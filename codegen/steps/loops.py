@@ -112,10 +112,11 @@ class Loops(Evaluator):
             factor = self.narrow_exp(self.tile(logs[0], place), place)
             joins = Tile(self.assign("joins", f"tl.where(level <= reach, {factor.name}, 0.0)"), factor.axes)
             self.kernel.line(f"carried += {joins.among('KV')} * {old.name}")
-        else:
-            self.kernel.line(f"carried += tl.where(level <= reach, {old.name}, 0.0)")
+            return
+        with self.kernel.block("if level <= reach:"):
+            self.kernel.line(f"carried += {old.name}")
         if not self.stays(states):
-            with self.kernel.block("if level > reach:"):
+            with self.kernel.block("else:"):
                 self._replace_rows(states, old, place)
 
     def _shift(self, states: str, logs: list[str], place: Place) -> None:

@@ -113,10 +113,11 @@ class Memory:
         row = f"(row * {self.kernel.size('H')} + h){rows}{f' * {stride}' if stride > 1 else ''}"
         base = f"{self.kernel.pointer(self.names[name])} + {row}"
         # 64 bits lead to the tile, 32 are enough inside it
-        inside = [term for term in terms if term.axes or late]
-        base = " + ".join([base, *(term.name for term in terms if term not in inside)])
-        offsets = " + ".join(term.among(joined(*inside)) for term in inside)
-        return f"{base} + ({offsets})" if inside else base
+        inside = [term.among(joined(*terms)) for term in terms if term.axes]
+        single = [term.name for term in terms if not term.axes]
+        base = " + ".join([base] if late else [base, *single])
+        offsets = " + ".join([*inside, *single] if late else inside)
+        return f"{base} + ({offsets})" if offsets else base
 
     def _extent(self, axis: str) -> int:
         return self.sizes[axis] if axis in self.sizes else ax.extent(axis, {})
