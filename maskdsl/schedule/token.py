@@ -34,8 +34,8 @@ PER_SUM = 256
 entries have 16 bits, so that rows that are summed are those of one thread."""
 
 REGISTERS = {4: 168, 8: 128}
-"""The most registers a thread, by warps, with PER_WARP entries for each: for three programs of APART entries on a
-multiprocessor or two of TOGETHER, which is what there is shared memory for."""
+"""The most registers a thread, by warps, where it has no more than 32 entries of levels: for three programs of APART
+entries on a multiprocessor or two of TOGETHER, with the levels that are on their way to them."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def step_plan(spec: Spec, configuration: StepConfiguration) -> StepPlan:
         min(STAGES, 1 + AHEAD // (entries + 2 * sum(key for axes in kept if axes[-2:] == ("M", "K")))),
         min(key, max(1, warps * PER_SUM // columns)),
         warps,
-        REGISTERS.get(warps) if by_level and entries <= warps * PER_WARP else None,
+        REGISTERS.get(warps) if by_level and entries <= 1024 * warps else None,
     )
 
 
