@@ -140,10 +140,8 @@ class Attention:
         route = None if check_inputs or states else self._routes.get(layout)
         if route is None:
             if states or cu_seqlens is not None:
-                return self._with_sequences(
-                    sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs),
-                    layout,
-                )
+                call = sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs)
+                return self._with_sequences(call, layout, cu_seqlens)
             route = self._route(bind(self.spec, args, kwargs, check_inputs), training)
             self._remember(layout, route)
         given = dict(zip(self._names, args, strict=False)) | kwargs
@@ -155,7 +153,9 @@ class Attention:
             self._routes.clear()
         self._routes[layout] = route
 
-    def _with_sequences(self, call: Sequences, layout: tuple[Any, ...]) -> Tensor | tuple[Tensor, State]:
+    def _with_sequences(
+        self, call: Sequences, layout: tuple[Any, ...], cu_seqlens: Tensor | None
+    ) -> Tensor | tuple[Tensor, State]:
         by_kernels = self.backend == "triton" or (self.backend == "auto" and call.layout.bounds.is_cuda)
         if by_kernels and call.short:
             state = call.begin()
@@ -170,7 +170,7 @@ class Attention:
                 if call.layout.bounds.is_cuda:
                     self._remember(layout, route)  # on a processor bounds are looked at in every call
                 self._latest = configuration
-                return route.run(dict(call.bound.tensors), call.layout.bounds[0])
+                return route.run(dict(call.bound.tensors), cu_seqlens)
         elif self.backend == "triton":
             raise CallError(
                 "The backend 'triton' has no kernels yet for calls with states that have gradients, more than "

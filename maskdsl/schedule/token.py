@@ -26,16 +26,20 @@ STAGES = 4
 AHEAD = 24576
 """Entries of levels that may be on their way to a program: what the GPUs with least have shared memory for."""
 
-PER_WARP = 1024
-"""Entries for each warp: 32 registers a thread, and as many for a sum of states."""
+WARPS = 4
+"""The warps of a program that has 1024 entries or more for each: 32 registers a thread, and as many for a sum of
+states."""
+
+PER_WARP = 2048
+"""The most entries for each warp, beyond which there are more of these."""
 
 PER_SUM = 256
 """Entries for each warp of what is summed over levels, before the keys are: as many as its threads load at once where
 entries have 16 bits, so that rows that are summed are those of one thread."""
 
-REGISTERS = {4: 168, 8: 128}
-"""The most registers a thread, by warps, where it has no more than 32 entries of levels: for three programs of APART
-entries on a multiprocessor or two of TOGETHER, with the levels that are on their way to them."""
+REGISTERS = 168
+"""The most registers a thread, where it has no more than 32 entries of levels: for three programs of APART entries on a
+multiprocessor, with the levels that are on their way to them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ def step_plan(spec: Spec, configuration: StepConfiguration) -> StepPlan:
     key, value = padded(configuration.K, 1) or 1, padded(configuration.V, 1) or 1
     columns = value if _sums_columns(program) else min(value, _fitting(key, value, apart))
     widest, entries = max(key, columns), key * columns
-    warps = min(8, max(1, entries // PER_WARP)) if any("K" in axes and "V" in axes for axes in kept) else 4
+    warps = min(8, max(1, min(WARPS, entries // 1024), entries // PER_WARP))
+    if not any("K" in axes and "V" in axes for axes in kept):
+        warps = WARPS
     by_level = any("M" in axes for axes in kept)
     return StepPlan(
         program,
@@ -92,7 +98,7 @@ def step_plan(spec: Spec, configuration: StepConfiguration) -> StepPlan:
         min(STAGES, 1 + AHEAD // (entries + 2 * sum(key for axes in kept if axes[-2:] == ("M", "K")))),
         min(key, max(1, warps * PER_SUM // columns)),
         warps,
-        REGISTERS.get(warps) if by_level and entries <= 1024 * warps else None,
+        REGISTERS if by_level and entries <= 1024 * warps else None,
     )
 
 

@@ -61,26 +61,31 @@ class InParts:
         return self._outputs(o.unsqueeze(0), _joined([state for _, state in runs]))
 
     def packed(self, inputs: Inputs) -> Outputs:
-        """One call in which every piece is a sequence; tokens of none hold NaN."""
+        """One call in which every piece is a sequence; tokens of none hold NaN.
+
+        Kernels make the output alone: the state is PyTorch's then.
+        """
         row = self._row(inputs, list(range(self.shape.B * self.shape.T)), self.parts.capacity)
         bounds = _bounds(inputs, self._lengths)
-        if self._final:
-            return self._outputs(*self.attention(**row, cu_seqlens=bounds, output_final_state=True))
-        return self._outputs(self.attention(**row, cu_seqlens=bounds), None)
+        if not self._final:
+            return self._outputs(self.attention(**row, cu_seqlens=bounds), None)
+        o, state = self._stateful(**row, cu_seqlens=bounds, output_final_state=True)
+        if self.attention.backend == "triton" or bounds.is_cuda:
+            o = self.attention(**row, cu_seqlens=bounds)
+        return self._outputs(o, state)
 
     @torch.no_grad()
     def steps(self, inputs: Inputs) -> Outputs:
         """The same sequences, packed without their last tokens; these follow in steps, those of all ending together.
 
-        Where a backend has kernels for steps only, the packed call is made by PyTorch.
+        The packed call is made by PyTorch where a backend has no kernels for its state.
         """
-        beginning = Attention(self.attention.spec, "torch") if self.attention.backend == "triton" else self.attention
         lengths, ends = self._lengths, list(accumulate(self._lengths))
         left = [min(self.parts.steps, length) for length in lengths]
         tokens = [t for end, n, more in zip(ends, lengths, left, strict=True) for t in range(end - n, end - more)]
         bounds = _bounds(inputs, [n - more for n, more in zip(lengths, left, strict=True)])
         row = self._row(inputs, tokens, capacity=0 if tokens else 1)
-        begun, state = beginning(**row, cu_seqlens=bounds, output_final_state=True)
+        begun, state = self._stateful(**row, cu_seqlens=bounds, output_final_state=True)
         o = begun.new_zeros(ends[-1] + self.parts.capacity, *begun.shape[2:])
         o[tokens] = begun[0, : len(tokens)]
         for more in range(max(left), 0, -1):
@@ -89,6 +94,11 @@ class InParts:
             chosen = None if len(slots) == len(left) else torch.tensor(slots, device=o.device)
             o[places] = self.attention.step(state, slots=chosen, **self._flat(inputs, places))
         return self._outputs(o.unsqueeze(0), state)
+
+    @property
+    def _stateful(self) -> Attention:
+        """What makes calls with states."""
+        return Attention(self.attention.spec, "torch") if self.attention.backend == "triton" else self.attention
 
     @property
     def _final(self) -> bool:
