@@ -1,4 +1,4 @@
-"""Times and errors of library definitions at two shapes, and times of single steps, as Markdown.
+"""Times and errors of library definitions at two shapes, of packed sequences and of single steps, as Markdown.
 
 On a GPU the whole takes minutes; name definitions to time only those. Flash-linear-attention, where it is installed, is
 timed beside them, and softmax attention beside steps. The float64 references are computed by other processes meanwhile.
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 import maskdsl
-from maskdsl.runtime.benchmark import Bench, Effort, Entry, Problem, compare, open_bench, probe, relative
+from maskdsl.runtime.benchmark import Bench, Effort, Entry, Problem, Row, compare, open_bench, probe, relative
 from maskdsl.runtime.benchmark.decoding import Decoding, StepRow
 from maskdsl.runtime.benchmark.fresh import fresh_caches
+from maskdsl.runtime.benchmark.packing import packed_rows, spread
 from maskdsl.runtime.benchmark.report import environment, error, markdown, notes, number
 
 SHAPES = {
@@ -57,8 +58,12 @@ STEPS = (
 )
 """Steps of one token: batches, and how many tokens come before it."""
 
-PARTS = ("calls", "steps")
-NAMES = tuple(dict.fromkeys(name for name, *_ in (*CASES, *STEPS)))
+PACKED = (("log_linear_mamba2", "A"), ("mamba2", "A"), ("gated_deltanet", "B"), ("log_linear_gated_deltanet", "B"))
+BATCH, SEQUENCES, LONGEST = 8, 32, 8192
+"""A batch, and how many sequences of 1 to `LONGEST` tokens have as many together."""
+
+PARTS = ("calls", "packed", "steps")
+NAMES = tuple(dict.fromkeys(name for name, *_ in (*CASES, *PACKED, *STEPS)))
 STEP_HEADER = (
     "attention",
     "shape",
@@ -70,6 +75,7 @@ STEP_HEADER = (
     "of roof",
     "host, us",
 )
+PACKED_HEADER = ("attention", "shape", "tokens as", "fwd, ms", "fwd+bwd, ms", "peak, MB", "to the batch's fwd+bwd")
 HEADER = ("attention", "shape", "B", "T", "system", "fwd, ms", "fwd+bwd, ms", "peak, MB", "error of o", "of gradients")
 
 
@@ -128,6 +134,20 @@ class Session:
             entries.append(entry)
         return Timed(name, shape, batch, tuple(entries), exact)
 
+    def packed(self, name: str, shape: str, longest: int) -> list[Row]:
+        """Time a batch, on a CPU a small one, and sequences of as many tokens in one row."""
+        attention = maskdsl.compile(name)
+        batch = 2 if self.device == "cpu" else BATCH
+        problem = Problem.of(
+            attention.spec, batch=batch, length=longest, dtype=self.dtype, device=self.device, **SHAPES[shape]
+        )
+        lengths = spread(SEQUENCES * batch // BATCH, batch * longest, longest)
+        rows = []
+        for row in packed_rows(attention, problem, lengths, self.bench):
+            click.echo(f"{name}, {row.system}: {number(row.forward)} and {number(row.training)} ms", err=True)
+            rows.append(row)
+        return rows
+
     def steps(self, name: str, shape: str, batches: tuple[int, ...], positions: tuple[int, ...]) -> list[StepRow]:
         """Time single tokens; on a CPU, of one sequence."""
         task = Decoding(
@@ -157,18 +177,22 @@ def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: t
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     cases = [case for case in CASES if case[0] in (names or NAMES) and "calls" in parts]
+    rowed = [case for case in PACKED if case[0] in (names or NAMES) and "packed" in parts]
     steps = [case for case in STEPS if case[0] in (names or NAMES) and "steps" in parts]
     spawn = multiprocessing.get_context("spawn")  # a process with a CUDA context cannot fork
     with fresh_caches(), ProcessPoolExecutor(mp_context=spawn, initializer=_one_thread) as pool:
         bench = open_bench(device, dtype, Effort(warmup=3, repeats=repeats))
         session = Session(device, dtype, bench, ("fla",) if peers else (), pool)
         timed = [session.time(name, shape, batch, min(length, limit)) for name, shape, batch, length in cases]
+        packed = {(name, shape): session.packed(name, shape, min(LONGEST, limit)) for name, shape in rowed}
         decoded = {
             (name, shape): session.steps(name, shape, batches, tuple(min(each, limit) for each in positions))
             for name, shape, batches, positions in steps
         }
         if timed:
             click.echo(markdown(HEADER, [line for case in timed for line in case.lines()]))
+    if packed:
+        click.echo(markdown(PACKED_HEADER, [line for case, rows in packed.items() for line in _packed(*case, rows)]))
     if decoded:
         click.echo(markdown(STEP_HEADER, [_step_line(*case, row) for case, rows in decoded.items() for row in rows]))
     for note in (note for case in timed for note in case.notes()):
@@ -177,6 +201,14 @@ def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: t
         for note in notes(rows):
             click.echo(f"- `{name}`: {note}")
     click.echo(f"\n{environment(device, bench.ceilings)}: `{shlex.join(['python', *sys.argv])}`")
+
+
+def _packed(name: str, shape: str, rows: list[Row]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        times = number(row.forward), number(row.training), number(row.peak)
+        against = rows[0].training
+        share = f"{row.training / against:.2f}" if row.training and against else "-"
+        yield f"`{name}`", shape, row.system, *times, share
 
 
 def _step_line(name: str, shape: str, row: StepRow) -> tuple[str, ...]:

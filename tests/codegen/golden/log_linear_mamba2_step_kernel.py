@@ -24,7 +24,7 @@ def step_kernel(H, L, attend_1_1_logs_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_p
     g_double = g_1.to(tl.float64)
     v_1 = v*tiles.softplus(dt_bias + dt)
     written_ = k[:, None]*v_1[None, :]
-    o_far = tl.zeros([32, 64], tl.float32)
+    o_far = tl.zeros([16, 64], tl.float32)
     reach = tiles.reach(pos, 2)
     carried = tl.zeros([128, 64], tl.float32)
     left = tiles.held_levels(pos, L - 1, 2, False)
@@ -36,7 +36,7 @@ def step_kernel(H, L, attend_1_1_logs_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_p
         factor = tiles.narrow_exp(logs_new)
         lam_v2 = tl.load(lam_ptr + b * lam_b + h * lam_h + level).to(tl.float32)
         states = tl.load(attend_1_1_states_ptr + (row * H + h) * (L - 1) * 8192 + ((level - 1) * 8192) + ((k_ * 64)[:, None] + v_[None, :])).to(tl.float32)
-        o_far += factor * lam_v2 * tiles.folded(q[:, None] * states, 32)
+        o_far += factor * lam_v2 * tiles.folded(q[:, None] * states, 16)
         joins = tl.where(level <= reach, factor, 0.0)
         carried += joins * states
     o_far_v2 = tl.sum(o_far, 0)
@@ -59,5 +59,5 @@ def step_kernel(H, L, attend_1_1_logs_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_p
 
 def step(at, q, k, v, dt, lam, A_log, dt_bias, D, attend_1_1_states, attend_1_1_logs, state_positions):
     o_new = at.output(at.B, 1, at.H, 64)
-    at.launch(step_kernel, at.B * at.H, at.H, at.L, attend_1_1_logs, q, q.stride(2), q.stride(0), k, k.stride(2), k.stride(0), v, v.stride(2), v.stride(0), dt, dt.stride(0), lam, lam.stride(2), lam.stride(0), A_log, dt_bias, D, state_positions, attend_1_1_states, o_new, warps=8, stages=1, registers=128)
+    at.launch(step_kernel, at.B * at.H, at.H, at.L, attend_1_1_logs, q, q.stride(2), q.stride(0), k, k.stride(2), k.stride(0), v, v.stride(2), v.stride(0), dt, dt.stride(0), lam, lam.stride(2), lam.stride(0), A_log, dt_bias, D, state_positions, attend_1_1_states, o_new, warps=4, stages=1)
     return o_new
