@@ -31,8 +31,8 @@ def spread(count: int, total: int, longest: int) -> list[int]:
     def lengths(power: float) -> list[int]:
         return [1 + round((longest - 1) * (rank / (count - 1)) ** power) for rank in range(count)]
 
-    low, high = 0.0, 64.0
-    for _ in range(64):
+    low, high = 0.0, 1e6  # the power at which all but the last one are 1
+    for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if sum(lengths(middle)) > total else (low, middle)
     found = lengths(high)
