@@ -11,8 +11,8 @@ from maskdsl.spec import Spec
 def emit_step(spec: Spec, configuration: StepConfiguration) -> str:
     """The module: step(at, inputs, buffers, positions[, slots]) returns the output and changes the buffers.
 
-    STEP names its parameters; positions stay as they are. Buffers are dense. Rows of levels that are empty at a
-    position are neither read nor cleared.
+    STEP names its parameters; positions stay as they are unless it COUNTS the token. Buffers are dense. Rows of levels
+    that are empty at a position are neither read nor cleared.
     """
     writer = StepKernel(step_plan(spec, configuration), configuration)
     writer.write()
@@ -20,4 +20,5 @@ def emit_step(spec: Spec, configuration: StepConfiguration) -> str:
     lines = [f"o_new = at.output(at.B, 1, at.H, {configuration.V})", kernel.launch()]
     body = "\n".join(f"    {line}" for line in [*lines, "return o_new"])
     function = f"def step({', '.join(['at', *writer.names.values()])}):\n{body}"
-    return module_text(spec, f"STEP = {tuple(writer.names)!r}\n", [kernel.text(), function])
+    tables = f"STEP = {tuple(writer.names)!r}\nCOUNTS = {writer.counts}\n"
+    return module_text(spec, tables, [kernel.text(), function])

@@ -58,7 +58,7 @@ STEPS = (
 )
 """Steps of one token: batches, and how many tokens come before it."""
 
-PACKED = (("log_linear_mamba2", "A"), ("mamba2", "A"), ("gated_deltanet", "B"), ("log_linear_gated_deltanet", "B"))
+PACKED = (("log_linear_mamba2", "A"), ("mamba2", "A"), ("gated_deltanet", "B"))
 BATCH, SEQUENCES, LONGEST = 8, 32, 8192
 """A batch, and how many sequences of 1 to `LONGEST` tokens have as many together."""
 

@@ -121,9 +121,11 @@ def run_token(module: ModuleType, spec: Spec, state: State, token: Token, slots:
     return result.squeeze(1) if token.without_time else result
 
 
-def advance(state: State, slots: Tensor | None) -> None:
-    """Count the token of every sequence that has had one."""
-    if slots is None:
+def advance(state: State, slots: Tensor | None, counted: bool = False) -> None:
+    """Count the token of every sequence that has had one, unless positions have been `counted` on already."""
+    if counted:
+        pass
+    elif slots is None:
         state.positions.add_(1)
     else:
         state.positions.index_add_(0, slots, torch.ones_like(slots, dtype=torch.int64))

@@ -7,6 +7,7 @@ from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.steps.loops import Loops
 from maskdsl.codegen.steps.memory import SLOTS
 from maskdsl.codegen.steps.tile import Place
+from maskdsl.lowering.memory import POSITIONS
 from maskdsl.schedule.token import StepConfiguration, StepPlan
 
 
@@ -34,6 +35,16 @@ class StepKernel(Loops):
         for _, value in buffers:
             if value not in wide:
                 self._keep(value)
+        if self.counts:
+            self._count()
+
+    def _count(self) -> None:
+        """Count the token, in the first program of a sequence."""
+        kernel, parts = self.kernel, self.plan.parts if self.plan.apart else 1
+        place = f"{kernel.pointer(self.names[POSITIONS])} + row"
+        every = f"({kernel.size('H')} * {parts})" if parts > 1 else kernel.size("H")
+        with kernel.block(f"if tl.program_id(0) % {every} == 0:"):
+            kernel.line(f"tl.store({place}, tl.load({place}) + 1)")
 
     def _open(self) -> None:
         """Which head of which sequence a program has, and in which row of the state that is."""

@@ -33,7 +33,9 @@ class Memory:
             "V": plan.columns,
         }
         self.axes: dict[str, Axes] = {load.name: load.axes for load in plan.program.loads}
-        names = names_of([*self.axes, SLOTS])
+        self.counts = POSITIONS not in self.axes
+        """Whether the kernel counts the token itself: where no program reads positions, one may change them."""
+        names = names_of([*self.axes, *([POSITIONS] if self.counts else []), SLOTS])
         self.names = {name: made for name, made in names.items() if name != SLOTS or configuration.slots}
         """What the kernel is given, in order, with the names there."""
         self.own_names = names_of(self.types)

@@ -39,10 +39,10 @@ def run_token(program: Program, given: Given, state: State, token: Token, slots:
     tensors = arguments(state, token, slots)
     output = program.step(given, tensors)
     with torch.no_grad():
-        for name, x in state.named():
+        for name, x in (*state.named(), (POSITIONS, state.positions)):
             if tensors[name] is not x:
                 x.copy_(tensors[name])
-        advance(state, slots)
+        advance(state, slots, program.module.COUNTS)
     state.leftovers = True
     return output.squeeze(1) if token.without_time else output
 

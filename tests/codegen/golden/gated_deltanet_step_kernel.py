@@ -1,5 +1,5 @@
 @triton.jit(do_not_specialize=['H'])
-def step_kernel(H, attend_1_1_state_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_ptr, v_h, v_b, a_ptr, a_b, b__ptr, b__b, A_log_ptr, dt_bias_ptr, o_new_ptr):
+def step_kernel(H, attend_1_1_state_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_ptr, v_h, v_b, a_ptr, a_b, b__ptr, b__b, A_log_ptr, dt_bias_ptr, o_new_ptr, state_positions_ptr):
     """One token of one head of a sequence."""
     pid = tl.program_id(0)
     v_ = pid % 2 * 32 + tl.arange(0, 32)
@@ -40,9 +40,11 @@ def step_kernel(H, attend_1_1_state_ptr, q_ptr, q_h, q_b, k_ptr, k_h, k_b, v_ptr
     tl.store(o_new_ptr + (b * H + h) * 64 + v_, attend_1)
     tl.debug_barrier()
     tl.store(attend_1_1_state_ptr + (row * H + h) * 8192 + ((k_ * 64)[:, None] + v_[None, :]), state_new)
+    if tl.program_id(0) % (H * 2) == 0:
+        tl.store(state_positions_ptr + row, tl.load(state_positions_ptr + row) + 1)
 
 
-def step(at, q, k, v, a, b_, A_log, dt_bias, attend_1_1_state):
+def step(at, q, k, v, a, b_, A_log, dt_bias, attend_1_1_state, state_positions):
     o_new = at.output(at.B, 1, at.H, 64)
-    at.launch(step_kernel, at.B * at.H * 2, at.H, attend_1_1_state, q, q.stride(2), q.stride(0), k, k.stride(2), k.stride(0), v, v.stride(2), v.stride(0), a, a.stride(0), b_, b_.stride(0), A_log, dt_bias, o_new, warps=4, stages=1)
+    at.launch(step_kernel, at.B * at.H * 2, at.H, attend_1_1_state, q, q.stride(2), q.stride(0), k, k.stride(2), k.stride(0), v, v.stride(2), v.stride(0), a, a.stride(0), b_, b_.stride(0), A_log, dt_bias, o_new, state_positions, warps=4, stages=1)
     return o_new
