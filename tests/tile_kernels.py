@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from unittest import mock
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -187,6 +188,28 @@ def triton_process(interpret: bool) -> Iterator[ProcessPoolExecutor]:
 
 
 @triton.jit
-def sequences(unit, origins, out, count, width, PER: tl.constexpr):
-    for i in range(tl.num_programs(0)):
-        tl.store(out + i, tiles.sequence_of(tl.load(unit + i), origins, count, width, PER))
+def sequences(origins, out, count, width, PER: tl.constexpr):
+    unit = tl.program_id(0)
+    tl.store(out + unit, tiles.sequence_of(unit, origins, count, width, PER))
+
+
+def places_of(lengths: list[int], size: int) -> Tensor:
+    """Where sequences of these lengths lie, in chunks of `size`, [2, S + 1]."""
+    bounds = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    found = torch.full((2, len(lengths) + 1), -1, dtype=torch.int64)
+    tiles.places[(1,)](bounds, found, len(lengths), size)
+    return found
+
+
+def sequences_of(origins: list[int], units: int, width: int, per: int) -> list[int]:
+    """The sequence of every unit."""
+    out = torch.full((units,), -1, dtype=torch.int32)
+    sequences[(units,)](torch.tensor(origins), out, len(origins) - 1, width, PER=per)
+    return list(out.tolist())
+
+
+def blanked(x: Tensor, used: int, programs: int) -> Tensor:
+    """The tensor [1, T, X] with zeros from token `used` on."""
+    starts = torch.tensor([0, used])
+    tiles.blank[(programs,)](x, starts, 1, x.stride(1), x.shape[1])
+    return x
