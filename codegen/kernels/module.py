@@ -16,7 +16,7 @@ from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
-from maskdsl.codegen.kernels.programs import STRIP, STRIPS, Order, Units
+from maskdsl.codegen.kernels.programs import STRIPS, Order, Units
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
 from maskdsl.schedule.kinds import BETWEEN, takes_matrices
@@ -83,10 +83,7 @@ class Module:
                 self._graph(stage, stage.instruction)
         self._totals()
         if any(STRIPS in kernel.programs for kernel in self.kernels):
-            chunks = "(N + S)" if self.tiling.packed else "N"
-            self.host.insert(
-                len(opening), f"{STRIPS} = -(-{chunks} // min({chunks}, {STRIP})) * min({chunks}, {STRIP})"
-            )
+            self.host.insert(len(opening), programs.strips(self.tiling.packed))
 
     def _only_scanned(self, stage: Stage) -> bool:
         """Whether a scan runs over all values of a kernel, which are little work, and nothing reads them before it."""

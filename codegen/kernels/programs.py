@@ -25,7 +25,6 @@ share, and keys that heads share, are in the cache when the next one wants them.
 STRIPS = "strips"
 """The extent of chunks that are done so."""
 
-
 BLANKING = 128
 """Programs that write zeros where a row has tokens of no sequence, which are none as a rule."""
 
@@ -70,6 +69,12 @@ def sizes(packed: bool, direction: str, size: int) -> list[str]:
     return ["B, H, S = at.B, at.H, bounds.shape[0] - 1", chunks, "places = at.places(S)", found]
 
 
+def strips(packed: bool) -> str:
+    """The host's line for the programs of a head where they go through strips."""
+    chunks = "(N + S)" if packed else "N"
+    return f"{STRIPS} = -(-{chunks} // min({chunks}, {STRIP})) * min({chunks}, {STRIP})"
+
+
 def blanked(name: str) -> str:
     """The host's line that makes an output zero where tokens belong to no sequence."""
     return f"at.launch(tiles.blank, {BLANKING}, {name}, places, S, {name}.stride(1), at.T, warps=4, stages=1)"
@@ -97,36 +102,50 @@ def decode(kernel: Kernel, order: Order) -> None:
 
 def decode_packed(kernel: Kernel, order: Order, units: Units | None) -> None:
     """Write what a program does where sequences have chunks of their own number."""
-    names = [name for name, _ in order]
-    unit = next((name for name in names if name in ("n", "unit")), "b")
     kernel.opening.append("pid = tl.program_id(0)")
-    strips = (unit, STRIPS) in order
-    if strips:
-        every = f"{kernel.parameter('slots', 'N', varying=True)} + {kernel.parameter('S', 'S', varying=True)}"
-        kernel.opening += [f"strip = tl.minimum({every}, {STRIP})", "slot = pid % strip", "pid = pid // strip"]
+    if units is None:
+        _head(kernel, order)
+        kernel.opening.append("b = pid")
+        _sequence(kernel)
+    else:
+        _slot(kernel, order)
+        _find(kernel, order, units)
+    kernel.opening += [f"{x} = {x}.to(tl.int64)" for x, _ in order if x in ("b", "h")]
+
+
+def _head(kernel: Kernel, order: Order) -> None:
+    """Write which tile of which head a program does; `pid` is left with the rest."""
     for each, extent in order:
-        if each in ("n", "unit", "b"):
-            continue
-        if extent != "1":
+        if each in ("vt", "kt", "h", "h0") and extent != "1":
             kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
         elif each in ("h", "h0"):
             kernel.opening.append(f"{each} = 0")
-        for size in re.findall(r"\bH\b", extent):
-            kernel.size(size)
-    if units is None:
-        kernel.opening.append("b = pid")
-    else:
-        kernel.opening.append("slot += pid * strip" if strips else "slot = pid")
-        places, count = kernel.pointer("places"), kernel.parameter("S", "S", varying=True)
-        origins = f"{places} + {count} + 1"
-        kernel.opening.append(f"b = tiles.sequence_of(slot, {origins}, {count}, {units.width}, {units.per})")
+        if re.search(r"\bH\b", extent):
+            kernel.size("H")
+
+
+def _slot(kernel: Kernel, order: Order) -> None:
+    """Write the head and which of the units of all sequences a program does."""
+    if ("n", STRIPS) not in order:
+        _head(kernel, order)
+        kernel.opening.append("slot = pid")
+        return
+    every = f"{kernel.parameter('slots', 'N', varying=True)} + {kernel.parameter('S', 'S', varying=True)}"
+    kernel.opening += [f"strip = tl.minimum({every}, {STRIP})", "slot = pid % strip", "pid = pid // strip"]
+    _head(kernel, order)
+    kernel.opening.append("slot += pid * strip")
+
+
+def _find(kernel: Kernel, order: Order, units: Units) -> None:
+    """Write the sequence that a unit belongs to, and which of its units it is; one too many ends the program."""
+    unit = next(name for name, _ in order if name in ("n", "unit"))
+    places, count = kernel.pointer("places"), kernel.parameter("S", "S", varying=True)
+    kernel.opening.append(f"b = tiles.sequence_of(slot, {places} + {count} + 1, {count}, {units.width}, {units.per})")
     _sequence(kernel)
-    if units is not None:
-        single = (units.width, units.per) == ("1", 1)
-        begin = "origin" if single else f"origin * {units.per} // {units.width}"
-        inside = unit if single else f"{unit} * {units.width} // {units.per}"
-        kernel.opening += [f"{unit} = (slot - {begin} - b).to(tl.int32)", f"if {inside} >= N:", "    return"]
-    kernel.opening += [f"{x} = {x}.to(tl.int64)" for x in ("b", "h") if x in names]
+    begin, chunk = "origin", unit
+    if units != Units(units.count):
+        begin, chunk = f"origin * {units.per} // {units.width}", f"{unit} * {units.width} // {units.per}"
+    kernel.opening += [f"{unit} = (slot - {begin} - b).to(tl.int32)", f"if {chunk} >= N:", "    return"]
 
 
 def _sequence(kernel: Kernel) -> None:
