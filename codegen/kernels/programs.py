@@ -62,7 +62,7 @@ def sizes(packed: bool, direction: str, size: int) -> list[str]:
     if not packed:
         return [f"B, H, N = at.B, at.H, at.chunks({size})"]
     # enough chunks for any lengths, which are on the device only
-    chunks = f"N = at.T // {size} + S"
+    chunks = f"N = min(at.T // {size} + S, at.T)"
     if direction == "backward":
         return ["B, H, S = at.B, at.H, places.shape[1] - 1", chunks]
     found = f"at.launch(tiles.places, 1, bounds, places, S, {size}, warps=4, stages=1)"

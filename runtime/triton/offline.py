@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from maskdsl.codegen.kernels.programs import BOUNDS
 from maskdsl.lowering.memory import memories
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import Bound, bind, needed_levels, result_dtype
@@ -28,7 +29,8 @@ from maskdsl.spec import Spec
 class Kernels:
     """The kernels for calls of one shape, with vectors in the precision `mode` and everything else in float32.
 
-    Properties and methods raise Unsupported where there are none for the spec.
+    The batch row of a `packed` one holds two sequences. Properties and methods raise Unsupported where there are no
+    kernels for the spec.
     """
 
     spec: Spec
@@ -36,12 +38,14 @@ class Kernels:
     mode: Mode
     target: str
     chunk: int | None = None
+    packed: bool = False
 
     @cached_property
     def configuration(self) -> Configuration:
         """What the kernels depend on."""
         kind: DeviceKind = "hip" if self._target.gpu.backend == "hip" else "cuda"
-        return configuration_of(self._bound, result_dtype(self.spec, self._bound), self.chunk, kind)
+        result = result_dtype(self.spec, self._bound)
+        return configuration_of(self._bound, result, self.chunk, kind, packed=self.packed)
 
     def text(self, direction: str) -> str:
         """The generated module that has a direction, "forward", "backward" or "step"."""
@@ -53,7 +57,8 @@ class Kernels:
         """What a call launches, by direction."""
         bound = self._bound
         module = load(self.spec, self.configuration).module
-        return launches_of(module, bound.tensors, bound.sizes.known, result_dtype(self.spec, bound))
+        bounds = {BOUNDS: torch.empty(3, dtype=torch.int32, device="meta")} if self.packed else {}
+        return launches_of(module, {**bound.tensors, **bounds}, bound.sizes.known, result_dtype(self.spec, bound))
 
     def step_launches(self) -> list[Launch]:
         """What a step launches, on a state in float32."""

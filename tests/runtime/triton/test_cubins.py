@@ -8,6 +8,7 @@ float32 otherwise. Steps of one token likewise; they spill nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import pytest
@@ -192,6 +193,19 @@ def test_kernels_fit_and_spill_little(name: str, shape: str) -> None:
             spilled = {each.kernel: each.spills for each in used}
             allowed = {kernel: SPILLS.get((name, shape), {}).get(kernel, 0) for kernel in spilled}
             assert {k: n for k, n in spilled.items() if n > allowed[k]} == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("log_linear_mamba2", "sm_90"), ("gated_deltanet", "sm_90"), ("log_linear_gated_deltanet", "gfx942")],
+)
+def test_packed_kernels_fit(name: str, target: str) -> None:
+    spec = library_spec(name)
+    shape = dataclasses.replace(shape_of(spec, "B"), B=1)
+    kernels = Kernels(spec, shape, "bf16", target, packed=True)
+    used = [each for direction in ("forward", "backward") for each in kernels.resources(direction)]
+    assert {"places", "blank"} < {each.kernel for each in used}
+    assert too_large(used, target) == {}
 
 
 @pytest.mark.parametrize("shape", ["A", "B"])
