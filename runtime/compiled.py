@@ -131,8 +131,8 @@ class Attention:
         With `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of
         the other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row,
         sequence s from token cu_seqlens[s] up to cu_seqlens[s + 1]; a state has one row for each of them, and for
-        tokens beyond the last one the output is 0. Such calls run on PyTorch, but for those of at most `SHORT` tokens
-        without gradients, which kernels take as steps.
+        tokens beyond the last one the output is 0. Calls with states run on PyTorch, but for those of at most `SHORT`
+        tokens without gradients, which kernels take as steps.
         """
         states = initial_state is not None or output_final_state
         training = differentiated((*args, *kwargs.values()))
