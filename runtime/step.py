@@ -123,12 +123,11 @@ def run_token(module: ModuleType, spec: Spec, state: State, token: Token, slots:
 
 def advance(state: State, slots: Tensor | None, counted: bool = False) -> None:
     """Count the token of every sequence that has had one, unless positions have been `counted` on already."""
-    if counted:
-        pass
-    elif slots is None:
-        state.positions.add_(1)
-    else:
-        state.positions.index_add_(0, slots, torch.ones_like(slots, dtype=torch.int64))
+    if not counted:
+        if slots is None:
+            state.positions.add_(1)
+        else:
+            state.positions.index_add_(0, slots, torch.ones_like(slots, dtype=torch.int64))
     state.furthest += 1
 
 

@@ -38,8 +38,9 @@ def test_the_readme_has_programs() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
-def test_a_program_in_the_readme_runs(program: str) -> None:
+def test_a_program_in_the_readme_runs(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(program, {})
+    assert capsys.readouterr().out
 
 
 def test_a_prompt_goes_on_alike_however_it_is_read(generate: ModuleType) -> None:

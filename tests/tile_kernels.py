@@ -193,11 +193,10 @@ def sequences(origins, out, count, width, PER: tl.constexpr):
     tl.store(out + unit, tiles.sequence_of(unit, origins, count, width, PER))
 
 
-def places_of(lengths: list[int], size: int) -> Tensor:
-    """Where sequences of these lengths lie, in chunks of `size`, [2, S + 1]."""
-    bounds = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    found = torch.full((2, len(lengths) + 1), -1, dtype=torch.int64)
-    tiles.places[(1,)](bounds, found, len(lengths), size)
+def places_of(bounds: list[int], size: int, tokens: int, slots: int) -> Tensor:
+    """Where sequences lie in a row of `tokens`, in chunks of `size`, [2, S + 1]."""
+    found = torch.full((2, len(bounds)), -1, dtype=torch.int64)
+    tiles.places[(1,)](torch.tensor(bounds, dtype=torch.int32), found, len(bounds) - 1, size, tokens, slots)
     return found
 
 

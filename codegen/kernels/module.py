@@ -328,7 +328,7 @@ class Module:
             ("unit", f"tl.cdiv(N, walks.power(high, {base}))"),
             ("b", "B"),
         )
-        units = Units(f"hierarchy.programs(N, {base}, high)", f"walks.power(high, {base})")
+        units = tree.passing(base)
         kernel = self.new_kernel("states", "Chunks, and the blocks of the lowest levels.", order, units)
         kernel.parameter("high", "high", varying=True)
         tree.compose(self.evaluator(kernel, stage), instruction, shape, after)
@@ -374,7 +374,7 @@ class Module:
         self.host.append(self.buffers.allocation(shares))
         base = shape.base
         order = (*self.tiles, ("h", "H"), ("unit", f"tl.cdiv(N, walks.power(high, {base}))"), ("b", "B"))
-        units = Units(f"hierarchy.programs(N, {base}, high)", f"walks.power(high, {base})")
+        units = tree.passing(base)
         kernel = self.new_kernel("handed", "Gradients of blocks handed down to their children.", order, units)
         kernel.parameter("high", "high", varying=True)
         tree.descend(self.evaluator(kernel, stage, fine), instruction, shape, after, shares)

@@ -65,7 +65,7 @@ def sizes(packed: bool, direction: str, size: int) -> list[str]:
     chunks = f"N = min(at.T // {size} + S, at.T)"
     if direction == "backward":
         return ["B, H, S = at.B, at.H, places.shape[1] - 1", chunks]
-    found = f"at.launch(tiles.places, 1, bounds, places, S, {size}, warps=4, stages=1)"
+    found = f"at.launch(tiles.places, 1, bounds, places, S, {size}, at.T, N, warps=4, stages=1)"
     return ["B, H, S = at.B, at.H, bounds.shape[0] - 1", chunks, "places = at.places(S)", found]
 
 

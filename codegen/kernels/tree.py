@@ -191,6 +191,11 @@ def readers(kernel: Kernel, shape: Shape) -> Iterator[None]:
         yield
 
 
+def passing(base: int) -> Units:
+    """The blocks of level `high`, the last of which may not be whole."""
+    return Units(f"hierarchy.programs(N, {base}, high)", f"walks.power(high, {base})")
+
+
 def blocks(packed: bool, base: int) -> Units:
     """All blocks; a packed sequence has room for two a chunk."""
     return Units("2 * N" if packed else f"hierarchy.blocks(N, {base})", per=2)

@@ -28,20 +28,25 @@ def sequence_of(
     return low
 
 
-@triton.jit(do_not_specialize=["count", "size"])
-def places(bounds: tl.tensor, found: tl.tensor, count: tl.tensor, size: tl.tensor) -> None:
+@triton.jit(do_not_specialize=["count", "size", "tokens", "slots"])
+def places(
+    bounds: tl.tensor, found: tl.tensor, count: tl.tensor, size: tl.tensor, tokens: tl.tensor, slots: tl.tensor
+) -> None:
     """A kernel of one program: where `count` sequences lie, [2, count + 1].
 
     found[0] are the tokens before each of them, as in `bounds`, and found[1], the origins, its chunks of `size` tokens.
+    Whatever `bounds` hold, nothing lies beyond the `tokens` of the row, nor beyond the `slots` that chunks have.
     """
     chunks = tl.zeros((), tl.int64)
     for first in range(0, count + 1, BLOCK):
         b = first + tl.arange(0, BLOCK)
         start = tl.load(bounds + b, mask=b <= count, other=0).to(tl.int64)
         end = tl.load(bounds + b + 1, mask=b < count, other=0).to(tl.int64)
-        own = tl.where(b < count, (end - start + size - 1) // size, 0)
+        start = tl.minimum(tl.maximum(start, 0), tokens)
+        end = tl.minimum(tl.maximum(end, 0), tokens)
+        own = tl.where((b < count) & (start < end), (end - start + size - 1) // size, 0)
         tl.store(found + b, start, mask=b <= count)
-        tl.store(found + count + 1 + b, chunks + tl.cumsum(own, 0) - own, mask=b <= count)
+        tl.store(found + count + 1 + b, tl.minimum(chunks + tl.cumsum(own, 0) - own, slots), mask=b <= count)
         chunks += tl.sum(own, 0)
 
 

@@ -19,9 +19,19 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.mark.parametrize("lengths", [[0], [5], [0, 8, 0, 1, 9, 0], [3] * 1500])
 def test_places(pool: ProcessPoolExecutor, lengths: list[int]) -> None:
-    starts, origins = pool.submit(places_of, lengths, 8).result().tolist()
-    assert starts == [0, *accumulate(lengths)]
-    assert origins == [0, *accumulate(-(-length // 8) for length in lengths)]
+    bounds, chunks = [0, *accumulate(lengths)], [0, *accumulate(-(-length // 8) for length in lengths)]
+    found = pool.submit(places_of, bounds, 8, bounds[-1], chunks[-1]).result()
+    assert found.tolist() == [bounds, chunks]
+
+
+@pytest.mark.parametrize("bounds", [[0, 30, 90], [-7, 20], [0, 40, 0, 40, 0, 40], [2**31 - 1, -(2**31), 40]])
+def test_wrong_bounds_lead_nowhere_else(pool: ProcessPoolExecutor, bounds: list[int]) -> None:
+    """Lengths on a GPU are never read by the host, so nobody else can refuse them."""
+    tokens, slots = 40, 40 // 8 + len(bounds) - 1
+    starts, origins = pool.submit(places_of, bounds, 8, tokens, slots).result().tolist()
+    assert starts == [min(max(bound, 0), tokens) for bound in bounds]
+    assert origins == sorted(origins)
+    assert 0 <= origins[0] <= origins[-1] <= slots
 
 
 @pytest.mark.parametrize(("width", "per"), [(1, 1), (4, 1), (9, 1), (1, 2)])

@@ -49,12 +49,12 @@ def test_every_comparison_is_made() -> None:
     assert not report.skipped
 
 
-def test_what_has_no_kernels_is_skipped_with_the_reason() -> None:
+def test_what_has_no_kernels_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(Shape(1, 2, 1, 2, 2), "mild", 0, Parts((1,)))
     # the whole call as PyTorch runs it; a backend of kernels refuses states at once
     attention = maskdsl.compile("retention", "triton")
-    attention._configuration = lambda *_, **__: None  # type: ignore[method-assign]
-    attention._step_configuration = lambda *_: None  # type: ignore[method-assign]
+    for method in ("_configuration", "_step_configuration"):
+        monkeypatch.setattr(attention, method, lambda *_, **__: None)
     found = list(compare(attention, case))
     skipped = [each for each in found if isinstance(each, Skipped)]
     assert [each.way for each in skipped] == ["pieces"]
