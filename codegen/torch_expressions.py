@@ -96,8 +96,9 @@ _BETWEEN_CHUNKS = (ops.Scan, ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoin
 """Those whose functions are told that operators are matrices: a matrix of one channel looks like a number."""
 
 
-FOR_KERNELS = ("every", "wide")
-"""Constants of operations that change nothing here: states of all chunks are there, in all their digits."""
+FOR_KERNELS = ("every", "wide", "initial", "final")
+"""Constants of operations that mean nothing here: states of all chunks are there, in all their digits, and programs
+that hand states on are laid out."""
 
 
 def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:

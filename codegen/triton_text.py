@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from maskdsl.chunk import ops
-from maskdsl.chunk.program import Program
+from maskdsl.chunk.program import Instruction, Program
 from maskdsl.codegen.kernels import tree
 from maskdsl.codegen.kernels.module import Module
 from maskdsl.codegen.kernels.programs import BOUNDS
 from maskdsl.codegen.kernels.tiling import Tiling
 from maskdsl.language.printer import to_text
+from maskdsl.lowering.memory import POSITIONS
 from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.plan import Direction, Plan, heads_together, plan, value_columns
 from maskdsl.schedule.stages import common_size
@@ -34,10 +35,11 @@ from maskdsl.codegen.tiles import walks
 def emit(spec: Spec, configuration: Configuration) -> str:
     """The module; raises `Unsupported` where there are no kernels for the paths of a spec, or it mixes chunk sizes.
 
-    forward(at, inputs...) returns the output and the tensors STORED for the backward pass; backward(at, gradient of the
-    output, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES.
-    FORWARD and BACKWARD name their parameters; the last one of FORWARD is BOUNDS where the batch row is packed. Without
-    training nothing is stored, and there is no backward.
+    forward(at, inputs...) returns the OUTPUTS and the tensors STORED for the backward pass; backward(at, GRADIENTS of
+    the outputs, inputs..., a list of the stored tensors, which it empties) returns a gradient for each input of AXES.
+    FORWARD and BACKWARD name their parameters; among the last of FORWARD are BOUNDS where the batch row is packed, and
+    POSITIONS where its sequences go on from there. States are inputs and outputs [sequences, H, ...], by their names.
+    Without training nothing is stored, and there is no backward.
     """
     divided = plan(spec, configuration)
     tiling = _tiling(divided.forward, configuration)
@@ -50,37 +52,39 @@ def emit(spec: Spec, configuration: Configuration) -> str:
 
 
 def _module(spec: Spec, configuration: Configuration, divided: Plan, tiling: Tiling) -> str:
-    forward, joint, kept, gradient = divided.forward, divided.joint, divided.kept, divided.gradient
+    forward, joint, kept, gradients = divided.forward, divided.joint, divided.kept, divided.gradients
     later = [output for output in joint.outputs if output not in forward.outputs]
     shapes = _shapes(joint, tiling)
     first = Module("forward", divided.first, _held(tiling, configuration, "forward"), shapes)
     first.write()
-    second = Module("backward", divided.second, _held(tiling, configuration, "backward"), shapes, gradient, kept)
+    second = Module("backward", divided.second, _held(tiling, configuration, "backward"), shapes, gradients, kept)
     second.write()
     stored = _stored(first, second, kept)
     if configuration.packed and configuration.training:
         stored["places"] = "places"
-    inputs = [i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)]
+    inputs = {i.op.name: i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)}
     bounds, parameters = ([BOUNDS], ["bounds"]) if configuration.packed else ([], [])
+    if configuration.hand.laid:
+        bounds, parameters = [*bounds, POSITIONS], [*parameters, "positions"]
     types, training = forward.types, configuration.training
     tables = (
-        f"AXES = { {v: types[v] for v in inputs}!r}\n"
-        f"GRADIENT = {gradient!r}\n"
+        f"AXES = { {name: types[v] for name, v in inputs.items()}!r}\n"
+        f"OUTPUTS = {tuple(name for name, _ in forward.outputs)!r}\n"
+        f"GRADIENTS = {gradients!r}\n"
         f"FORWARD = {(*inputs, *bounds)!r}\n"
-        f"BACKWARD = {(gradient, *inputs) if training else ()!r}\n"
+        f"BACKWARD = {(*gradients, *inputs) if training else ()!r}\n"
         f"STORED = {tuple(stored)!r}\n"
     )
-    (output,) = (first.result(*each) for each in forward.outputs)
-    names = [first.buffers.name(v) for v in inputs]
-    returned = f"{output}, ({''.join(f'{x}, ' for x in stored.values())})"
+    names = [first.buffers.name(v) for v in inputs.values()]
+    returned = f"({_listed(first.result(*each) for each in forward.outputs)}), ({_listed(stored.values())})"
     functions = [
         *(kernel.text() for kernel in (*first.kernels, *second.kernels)),
         _function("forward", ["at", *names, *parameters], first.host, returned),
     ]
     if training:
-        gradients = [second.result(*each) for each in later]
-        lines = [*_taken(stored), *second.host]
-        functions.append(_function("backward", ["at", gradient, *names, "stored"], lines, f"({', '.join(gradients)},)"))
+        lines, found = [*_taken(stored), *second.host], _listed(second.result(*each) for each in later)
+        given = [second.buffers.name(i.results[0]) for x in gradients for i in joint.instructions if _loads(i, x)]
+        functions.append(_function("backward", ["at", *given, *names, "stored"], lines, f"({found})"))
     return module_text(spec, tables, functions)
 
 
@@ -90,10 +94,19 @@ def module_text(spec: Spec, tables: str, functions: Iterable[str]) -> str:
     return f"{header}{IMPORTS}\n{tables}\n\n" + "\n\n\n".join(functions) + "\n"
 
 
+def _listed(names: Iterable[str]) -> str:
+    """The items of a tuple."""
+    return "".join(f"{name}, " for name in names).rstrip()
+
+
+def _loads(instruction: Instruction, name: str) -> bool:
+    return isinstance(instruction.op, ops.Load) and instruction.op.name == name
+
+
 def _taken(stored: Iterable[str]) -> list[str]:
     """The lines that take the stored tensors over, so that nobody else keeps them."""
-    names = "".join(f"{name}, " for name in stored)
-    return [f"({names.rstrip()}) = stored", "stored.clear()"] if names else []
+    names = _listed(stored)
+    return [f"({names}) = stored", "stored.clear()"] if names else []
 
 
 def _function(name: str, parameters: list[str], lines: list[str], result: str) -> str:
@@ -147,6 +160,7 @@ def _tiling(program: Program, configuration: Configuration) -> Tiling:
         configuration.mode,
         device=configuration.device,
         packed=configuration.packed,
+        laid=configuration.hand.laid,
     )
 
 

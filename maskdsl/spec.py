@@ -59,3 +59,7 @@ class Spec:
     definitions: tuple[Definition, ...]
     output: Scalar
     syntax: Attention
+
+    def __hash__(self) -> int:
+        # of two texts: that of whole expressions takes longer than a call should
+        return hash((self.name, self.doc))

@@ -264,6 +264,7 @@ def _sizes(spec: Spec, tensors: Mapping[str, Tensor]) -> Sizes:
     return Sizes(B=fixed["B"], T=fixed["T"], H=fixed["H"], **optional, key_heads=key_heads)
 
 
+@functools.lru_cache(maxsize=64)
 def _uses_key_heads(spec: Spec) -> bool:
     return any(isinstance(node, Name) and node.name == "Hk" for node in walk(spec.syntax))
 

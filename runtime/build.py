@@ -9,7 +9,7 @@ from maskdsl.chunk.program import Program
 from maskdsl.codegen.torch_text import emit, emit_step
 from maskdsl.differentiation.differentiate import differentiate
 from maskdsl.language.printer import to_text
-from maskdsl.lowering.hand import Hand
+from maskdsl.lowering.hand import ALONE, Hand
 from maskdsl.lowering.lower import lower
 from maskdsl.lowering.step import lower_step
 from maskdsl.schedule.storage import Schedule, schedule
@@ -21,12 +21,12 @@ class Signature:
     """All of a call that the generated programs depend on: no T, no batch size.
 
     `ratios` are the key inputs with the number of heads that share one of theirs; `chunk` overrides the chunk size;
-    `hand` says what states a call with sequences begins and ends with, None for one without.
+    `hand` says what states a call begins and ends with; one with sequences is laid out.
     """
 
     ratios: tuple[tuple[str, int], ...] = ()
     chunk: int | None = None
-    hand: Hand | None = None
+    hand: Hand = ALONE
 
     def lower(self, spec: Spec) -> Program:
         """The forward program."""
@@ -39,7 +39,7 @@ class Signature:
 
     def source(self, spec: Spec) -> str:
         """The PyTorch module."""
-        return emit(self.schedule(spec), to_text(spec.syntax), laid=self.hand is not None)
+        return emit(self.schedule(spec), to_text(spec.syntax), laid=self.hand.laid)
 
     def key(self, spec: Spec) -> str:
         """What the source depends on besides the compiler."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from maskdsl.codegen.extract import function_source
+from maskdsl.codegen.kernels.programs import BOUNDS
 from maskdsl.diagnostics import CallError
 from maskdsl.explain.report import explain
+from maskdsl.lowering.hand import ALONE
 from maskdsl.lowering.memory import memories
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
 from maskdsl.runtime.function import apply, apply_laid_out, differentiated
 from maskdsl.runtime.oracle import dense, recurrent
-from maskdsl.runtime.sequences import SHORT, Sequences, sequences
+from maskdsl.runtime.sequences import Sequences, sequences
 from maskdsl.runtime.state import State, empty_state
 from maskdsl.runtime.step import StepRoute, Token, bind_token, run_token, step_route
 from maskdsl.schedule.configuration import Configuration
@@ -46,11 +48,12 @@ ROUTES = 1024
 class _Route:
     """How checked calls run whose tensors have the same shapes, dtypes and device, all or none with gradients.
 
-    `run` takes the inputs and, where sequences are packed, where they begin and end.
+    `run` takes the inputs, states among them, and, where sequences are packed, where they are; it returns
+    the output and the states after it.
     """
 
     choice: Signature | Configuration
-    run: Callable[[dict[str, Tensor], Tensor | None], Tensor]
+    run: Callable[[dict[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, ...]]
 
 
 class Attention:
@@ -131,8 +134,8 @@ class Attention:
         With `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of
         the other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row,
         sequence s from token cu_seqlens[s] up to cu_seqlens[s + 1]; a state has one row for each of them, and for
-        tokens beyond the last one the output is 0. Calls with states run on PyTorch, but for those of at most `SHORT`
-        tokens without gradients, which kernels take as steps.
+        tokens beyond the last one the output is 0. Kernels take at most `SHORT` tokens without gradients as steps; they
+        take no longer calls with states of a window or of levels of strong admissibility.
         """
         states = initial_state is not None or output_final_state
         training = differentiated((*args, *kwargs.values()))
@@ -146,7 +149,8 @@ class Attention:
             self._remember(layout, route)
         given = dict(zip(self._names, args, strict=False)) | kwargs
         self._latest = route.choice
-        return route.run({name: given[name] for name in self._names}, cu_seqlens)
+        places = {} if cu_seqlens is None else {BOUNDS: cu_seqlens}
+        return route.run({name: given[name] for name in self._names}, places)[0]
 
     def _remember(self, layout: tuple[Any, ...], route: _Route) -> None:
         if len(self._routes) >= ROUTES:
@@ -162,24 +166,24 @@ class Attention:
             o = torch.cat([self.step(state, **token) for token in call.tokens()], 1)
             return (o, state) if call.hand.final else o
         sizes, result = call.bound.sizes, result_dtype(self.spec, call.bound)
-        if call.packed:
-            training = differentiated(call.bound.tensors.values())
-            configuration = self._configuration(call.bound, result, training, packed=True)
-            if configuration is not None:
-                route = self._by_kernels(configuration, call.bound, result)
-                if call.layout.bounds.is_cuda:
-                    self._remember(layout, route)  # on a processor bounds are looked at in every call
-                self._latest = configuration
-                return route.run(dict(call.bound.tensors), cu_seqlens)
-        elif self.backend == "triton":
-            raise CallError(
-                "The backend 'triton' has no kernels yet for calls with states that have gradients, more than "
-                f"{SHORT} tokens or packed sequences; take 'torch'."
-            )
-        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, call.hand)
+        configuration = None if call.empty else self._configuration(call.bound, result, call.training, call)
+        if configuration is not None:
+            taken = call.for_kernels
+            route = self._by_kernels(configuration, taken.bound, result)
+            if call.hand == ALONE and call.layout.bounds.is_cuda:
+                self._remember(layout, route)  # on a processor bounds are looked at in every call
+            self._latest = configuration
+            given = {} if cu_seqlens is None else {BOUNDS: cu_seqlens}
+            o, *kept = route.run(taken.rows, {**taken.places, **given})
+            o = o.view(sizes.B, sizes.T, *o.shape[2:])
+            names = self._program(configuration).module.OUTPUTS[1:]
+            return (o, call.state(dict(zip(names, kept, strict=True)))) if call.hand.final else o
+        hand = dataclasses.replace(call.hand, laid=True)
+        signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, hand)
         self._latest = signature
         o, final = apply_laid_out(self._module(signature), sizes.known, call.layout, call.tensors, result)
-        return (call.output(o), call.state(final)) if call.hand.final else call.output(o)
+        rows = {name: x.transpose(1, 2).flatten(0, 1).contiguous() for name, x in final.items()}
+        return (call.output(o), call.state(rows)) if call.hand.final else call.output(o)
 
     def init_state(
         self,
@@ -272,13 +276,13 @@ class Attention:
             return self._by_kernels(configuration, bound, result)
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk)
         module = self._module(signature)
-        return _Route(signature, lambda tensors, _: apply(module, sizes.known, tensors, result))
+        return _Route(signature, lambda tensors, _: (apply(module, sizes.known, tensors, result),))
 
     def _by_kernels(self, configuration: Configuration, bound: Bound, result: torch.dtype) -> _Route:
         from maskdsl.runtime.triton.function import apply as apply_kernels
 
         program, sizes = self._program(configuration), bound.sizes.known
-        return _Route(configuration, lambda tensors, bounds: apply_kernels(program, sizes, tensors, result, bounds))
+        return _Route(configuration, lambda tensors, places: apply_kernels(program, sizes, tensors, result, places))
 
     def _step_route(self, token: Token, state: State, slots: Tensor | None) -> StepRoute:
         """How steps like this one run. Raises CallError where "triton" cannot do it."""
@@ -295,15 +299,21 @@ class Attention:
         return step_route(self.spec, token, signature, run)
 
     def _configuration(
-        self, bound: Bound, result: torch.dtype, training: bool, packed: bool = False
+        self, bound: Bound, result: torch.dtype, training: bool, call: Sequences | None = None
     ) -> Configuration | None:
         """That of the kernels for a call; None where PyTorch takes it. Raises CallError where "triton" cannot do it."""
+        packed, hand = False, ALONE
+        if call is not None:
+            packed = not call.layout.whole or call.by_position
+            hand = dataclasses.replace(call.hand, laid=call.by_position)
 
         def find() -> Configuration:
             from maskdsl.runtime.triton.build import configuration_of, device_kind
 
             kind = device_kind(bound.tensors)
-            return configuration_of(bound, result, self._signature.chunk, kind, training, packed)
+            if call is not None and call.wide:
+                raise Unsupported("A state of float64 goes with PyTorch: there are no Triton kernels for it.")
+            return configuration_of(bound, result, self._signature.chunk, kind, training, packed, hand)
 
         return self._kernels(find, next(iter(bound.tensors.values())).device)
 

@@ -5,6 +5,7 @@ What a GPU holds is never read: lengths and positions are checked where they are
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor
 
 from maskdsl.chunk.axes import extent
+from maskdsl.codegen.kernels.programs import BOUNDS
 from maskdsl.codegen.torch_ops.slots import Layout
 from maskdsl.diagnostics import CallError
 from maskdsl.language.syntax import Range
-from maskdsl.lowering.hand import Hand
-from maskdsl.lowering.memory import memories
+from maskdsl.lowering.hand import Hand, anywhere
+from maskdsl.lowering.memory import POSITIONS, memories
 from maskdsl.runtime.arguments import Bound, bind, needed_levels
 from maskdsl.runtime.arguments import bound as rebind
 from maskdsl.runtime.folded import fold, unfold
@@ -47,23 +49,68 @@ class Sequences:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What a program is given, by name; tokens of no sequence hold numbers that their inputs may have."""
-        entering = {} if self.initial is None else _entering(self.initial, self.bound)
+        """What a laid-out program is given, by name; tokens of no sequence hold numbers that their inputs may have."""
+        rows = self._entering(torch.float64 if self.wide else torch.float32)
+        entering = {name: x.unflatten(0, (self.bound.sizes.B, -1)).transpose(1, 2) for name, x in rows.items()}
         return {**_filled(self.spec, self.bound.tensors, self.layout), **entering}
 
     @property
-    def packed(self) -> bool:
-        """Whether there is nothing to it but that batch rows hold several sequences."""
-        return not (self.layout.whole or self.hand.initial or self.hand.final)
+    def by_position(self) -> bool:
+        """Whether states come in or go out that have to do with positions."""
+        handed = self.hand.initial or self.hand.final
+        return handed and not all(map(anywhere, memories(self.spec)))
+
+    @property
+    def for_kernels(self) -> Sequences:
+        """The same call as kernels take it: batch rows that go on from positions of their own are one row for them."""
+        if not (self.by_position and self.layout.whole):
+            return self
+        sizes = self.bound.sizes
+        by_token = {each.name for each in _by_token(self.spec)}
+        joined = {n: x.flatten(0, 1)[None] if n in by_token else x for n, x in self.bound.tensors.items()}
+        bounds = torch.arange(sizes.B + 1, device=self.layout.bounds.device)[None] * sizes.T
+        layout = Layout(self.layout.positions.reshape(1, -1), sizes.B * sizes.T, bounds)
+        bound = Bound(joined, dataclasses.replace(sizes, B=1, T=sizes.B * sizes.T))
+        return dataclasses.replace(self, bound=bound, layout=layout)
+
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        """What kernels are given: inputs as they came, and states with a row for each sequence, [B * S, H, ...]."""
+        return {**self.bound.tensors, **self._entering(torch.float32)}
+
+    @property
+    def places(self) -> dict[str, Tensor]:
+        """Where kernels find the sequences of a batch row."""
+        bounds = {} if self.layout.whole else {BOUNDS: self.layout.bounds[0]}
+        return {**bounds, POSITIONS: self.layout.positions[0]} if self.by_position else bounds
+
+    def _entering(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        folded = {} if self.initial is None else fold(self.initial, dtype)
+        return {f"{memory}.{name}": x for memory, buffers in folded.items() for name, x in buffers.items()}
+
+    @property
+    def wide(self) -> bool:
+        """Whether the call is computed in float64."""
+        state = None if self.initial is None else self.initial.dtype
+        return torch.float64 in {state, *(x.dtype for x in self.bound.tensors.values())}
+
+    @property
+    def training(self) -> bool:
+        """Whether gradients may be asked for."""
+        held = [] if self.initial is None else [x for _, x in self.initial.named()]
+        return differentiated([*self.bound.tensors.values(), *held])
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to compute: no token, or no number of one."""
+        sizes = self.bound.sizes
+        return 0 in (sizes.B, sizes.T, sizes.H, sizes.V)
 
     @property
     def short(self) -> bool:
         """Whether to go token by token: a few of them, without gradients, in every sequence as many, not in float64."""
-        given, initial = list(self.bound.tensors.values()), self.initial
-        wide = torch.float64 in {x.dtype for x in given} | ({initial.dtype} if initial else set())
-        held = [x for _, x in initial.named()] if initial else []
         few = self.layout.whole and 1 <= self.layout.length <= SHORT
-        return few and not wide and not differentiated([*given, *held])
+        return few and not self.wide and not self.training
 
     def begin(self) -> State:
         """A state of the call's own, in float32, before its first token."""
@@ -83,11 +130,11 @@ class Sequences:
         return o if self.layout.whole else torch.where(self.layout.used[..., None, None], o, 0)
 
     def state(self, final: Mapping[str, Tensor]) -> State:
-        """The state after the call."""
+        """The state after the call, from the memories of all sequences, [B * S, H, ...]."""
         kept: dict[str, dict[str, Tensor]] = {memory.name: {} for memory in memories(self.spec)}
         for name, buffer in final.items():
             memory, own = name.split(".")
-            kept[memory][own] = buffer.transpose(1, 2).flatten(0, 1).contiguous()
+            kept[memory][own] = buffer
         return unfold(self.spec, kept, self.layout.after.flatten().clone(), self.furthest)
 
 
@@ -118,17 +165,6 @@ def sequences(
     reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
     bound = rebind(spec, tensors, [], check_inputs, reached)
     return Sequences(spec, bound, layout, Hand(state is not None, output_final_state), state, furthest)
-
-
-def _entering(state: State, bound: Bound) -> dict[str, Tensor]:
-    """The buffers of a state as programs take them: a row a sequence, [B * S, H, ...], becomes [B, H, S, ...]."""
-    wide = torch.float64 in {state.dtype, *(x.dtype for x in bound.tensors.values())}
-    folded = fold(state, torch.float64 if wide else torch.float32)
-    return {
-        f"{memory}.{name}": buffer.unflatten(0, (bound.sizes.B, -1)).transpose(1, 2)
-        for memory, buffers in folded.items()
-        for name, buffer in buffers.items()
-    }
 
 
 def _furthest(layout: Layout, state: State | None, allowed: Callable[[int], bool]) -> int:

@@ -25,7 +25,8 @@ class Outcome(NamedTuple):
 def attention(g: Tensor, v: Tensor, program: Program | None = None) -> Tensor:
     """The output of the module."""
     B, T, H, V = v.shape
-    return apply(program or Program(decayed_sum), (B, T, H, 0, V, 0), {"g": g, "v": v}, v.dtype)
+    (o,) = apply(program or Program(decayed_sum), (B, T, H, 0, V, 0), {"g": g, "v": v}, v.dtype, {})
+    return o
 
 
 def expected(g: Tensor, v: Tensor, weights: Tensor) -> Outcome:

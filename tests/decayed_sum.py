@@ -4,7 +4,8 @@ import triton
 import triton.language as tl
 
 AXES = {"g": ("H",), "v": ("B", "T", "H", "V")}
-GRADIENT = "d_o"
+OUTPUTS = ("o",)
+GRADIENTS = ("d_o",)
 FORWARD = ("g", "v")
 BACKWARD = ("d_o", "g", "v")
 STORED = ("sums",)
@@ -50,7 +51,7 @@ def forward(at, g, v):
     sums = at.float(at.B, at.T, at.H, v.shape[-1])
     args = g, v, *at.strides(v), o, sums, at.T, at.H, v.shape[-1]
     at.launch(output_kernel, at.B * at.H, *args, warps=1, stages=1)
-    return o, (sums,)
+    return (o,), (sums,)
 
 
 def backward(at, d_o, g, v, stored):

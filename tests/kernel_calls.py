@@ -9,17 +9,21 @@ from unittest import mock
 
 import torch
 from agreement import Outcome, outcome
-from segments import corpus, packed
+from segments import Corpus, corpus, in_segments, packed
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import maskdsl
 from maskdsl.codegen.kernels import scans
+from maskdsl.lowering.hand import Hand, anywhere
+from maskdsl.lowering.memory import memories
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.compiled import Backend
+from maskdsl.runtime.folded import fold
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape
+from maskdsl.runtime.state import State
 from maskdsl.runtime.triton.build import text_of
 from maskdsl.runtime.verification import Case, Comparison, compare
 from maskdsl.runtime.verification.compare import ALLOWED
@@ -108,10 +112,14 @@ def case_of(
     return Case(shape, regime, 0)
 
 
-def supported(text: str) -> bool:
-    """Whether there are kernels for a spec."""
+def supported(text: str, hands: bool = False) -> bool:
+    """Whether there are kernels for a spec, or for calls that it `hands` states on."""
+    spec = maskdsl.compile(text).spec
+    laid = hands and not all(map(anywhere, memories(spec)))
+    hand = Hand(hands, hands, laid)
+    configuration = Configuration((), 4, 4, padded(4), "fp32", None, "interpreter", packed=laid, hand=hand)
     try:
-        text_of(maskdsl.compile(text).spec, Configuration((), 4, 4, padded(4), "fp32", None, "interpreter"))
+        text_of(spec, configuration)
     except Unsupported:
         return False
     return True
@@ -148,3 +156,78 @@ def packed_outcome(
     cotangent[:, bounds[-1] :] = torch.nan
     found = torch.autograd.grad(o, list(leaves.values()), cotangent)
     return Outcome({"o": o.detach(), **{f"d_{name}": g for name, g in zip(leaves, found, strict=True)}})
+
+
+def handed_failures(
+    text: str,
+    lengths: Sequence[int],
+    ends: Sequence[Sequence[int]],
+    chunk: int | None,
+    regime: Regime = "mild",
+    shared: int = 1,
+) -> dict[str, float]:
+    """The errors of packed calls of kernels that are more than rounding, each going on from the last one's state.
+
+    `ends` are the positions that sequences have come to after each call. The loss is on all outputs and on the last
+    state, so that gradients of inputs go through every state between.
+    """
+    spec = maskdsl.compile(text, "torch").spec
+    keys = tuple((each.name, 1) for each in spec.inputs if each.kind is Kind.KEY) if shared > 1 else ()
+    tokens = corpus(spec, lengths, H=max(2, shared), K=5, V=6, key_heads=keys, regime=regime)
+    single = tokens.with_tensors({name: x.float() for name, x in tokens.tensors.items()})
+    exact = handed_outcome(text, "torch", chunk, tokens, ends)
+    errors = handed_outcome(text, "triton", chunk, single, ends).errors(exact)
+    noise = handed_outcome(text, "torch", chunk, single, ends).errors(exact)
+    return {name: error for name, error in errors.items() if not error <= max(1e-5, NOISE * noise[name])}
+
+
+def handed_outcome(
+    text: str, backend: Backend, chunk: int | None, tokens: Corpus, ends: Sequence[Sequence[int]]
+) -> Outcome:
+    """The outputs and the last state of such calls, and the gradients of the inputs."""
+    attention = maskdsl.compile(text, backend, chunk=chunk)
+    leaves = {name: x.detach().requires_grad_() for name, x in tokens.tensors.items()}
+    outputs, state = in_segments(attention, tokens.with_tensors(leaves), ends, capacity=2)
+    assert isinstance(attention._latest, Configuration) == (backend == "triton")
+    kept = {name: x for memory, kept in fold(state, state.dtype).items() for name, x in kept.items()}
+    found = {"o": torch.cat(outputs), **kept}
+    generator = torch.Generator().manual_seed(0)
+    losses = [
+        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype)).sum() for x in found.values()
+    ]
+    gradients = torch.autograd.grad(torch.stack(losses).sum(), list(leaves.values()))
+    return Outcome(
+        {name: x.detach() for name, x in found.items()}
+        | {f"d_{name}": g for name, g in zip(leaves, gradients, strict=True)}
+    )
+
+
+def far_failures(text: str, chunk: int, position: int, length: int, levels: int) -> dict[str, float]:
+    """The same of one call from a random state at a position, with some number of levels."""
+    spec = maskdsl.compile(text, "torch").spec
+    tokens = corpus(spec, [length], K=5, V=6).tensors
+    generator = torch.Generator().manual_seed(0)
+    tokens["lam"] = torch.rand(1, length, 2, levels, generator=generator, dtype=torch.float64)
+    rows = torch.randn(1, 2, levels - 1, 5, 6, generator=generator, dtype=torch.float64)
+    (memory,) = memories(spec)
+    assert memory.term.hierarchy is not None
+    base = memory.term.hierarchy.base
+    held = torch.tensor([position // base**level % base > 0 for level in range(levels - 1)])
+
+    def outcome_in(backend: Backend, dtype: torch.dtype) -> Outcome:
+        attention = maskdsl.compile(text, backend, chunk=chunk)
+        state = attention.init_state(1, heads=2, key=5, value=6, levels=levels, dtype=torch.float64)
+        leaves = {name: x.to(dtype).detach().requires_grad_() for name, x in {**tokens, "states": rows}.items()}
+        states = torch.where(held[:, None, None], leaves["states"], 0)
+        kept = {memory.name: {**state.memories[memory.name], "states": states}}
+        begun = State(spec, kept, torch.tensor([position]), position)
+        inputs = {name: x for name, x in leaves.items() if name != "states"}
+        o, after = attention(**inputs, initial_state=begun, output_final_state=True)
+        assert isinstance(attention._latest, Configuration) == (backend == "triton")
+        last = fold(after, dtype)[memory.name]["states"]
+        gradients = torch.autograd.grad(o.square().sum() + last.square().sum(), list(leaves.values()))
+        found = {"o": o, "last": last, **dict(zip(leaves, gradients, strict=True))}
+        return Outcome({name: x.detach() for name, x in found.items()})
+
+    errors = outcome_in("triton", torch.float32).errors(outcome_in("torch", torch.float64))
+    return {name: error for name, error in errors.items() if not error <= 1e-5}

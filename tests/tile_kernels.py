@@ -188,9 +188,9 @@ def triton_process(interpret: bool) -> Iterator[ProcessPoolExecutor]:
 
 
 @triton.jit
-def sequences(origins, out, count, width, PER: tl.constexpr):
+def sequences(origins, out, count, width, PER: tl.constexpr, ENDS: tl.constexpr):
     unit = tl.program_id(0)
-    tl.store(out + unit, tiles.sequence_of(unit, origins, count, width, PER))
+    tl.store(out + unit, tiles.sequence_of(unit, origins, count, width, PER, ENDS))
 
 
 def places_of(bounds: list[int], size: int, tokens: int, slots: int) -> Tensor:
@@ -200,10 +200,10 @@ def places_of(bounds: list[int], size: int, tokens: int, slots: int) -> Tensor:
     return found
 
 
-def sequences_of(origins: list[int], units: int, width: int, per: int) -> list[int]:
+def sequences_of(origins: list[int], units: int, width: int, per: int, ends: int = 1) -> list[int]:
     """The sequence of every unit."""
     out = torch.full((units,), -1, dtype=torch.int32)
-    sequences[(units,)](torch.tensor(origins), out, len(origins) - 1, width, PER=per)
+    sequences[(units,)](torch.tensor(origins), out, len(origins) - 1, width, PER=per, ENDS=ends)
     return list(out.tolist())
 
 

@@ -11,9 +11,11 @@ from maskdsl.codegen.kernels import matrix_walk
 from maskdsl.codegen.kernels.band import band, band_adjoint
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.handed import levels_read
+from maskdsl.codegen.kernels.left_adjoint import left_adjoint
 from maskdsl.codegen.kernels.resume import resume
 from maskdsl.codegen.kernels.tile import Place, Tile
-from maskdsl.codegen.kernels.tree import Blocks, reads_of, shape_of
+from maskdsl.codegen.kernels.tree import Blocks, rank_of, reads_by, reads_of, shape_of
 
 
 def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
@@ -30,6 +32,8 @@ def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
             band_adjoint(emit, instruction, place)
         case ops.Resume():
             resume(emit, instruction, place)
+        case ops.LeftAdjoint():
+            left_adjoint(emit, instruction, place)
 
 
 STAGES = 3
@@ -53,10 +57,10 @@ class _Reads:
         line(f"{self.end} = {place.chunk} - {int(self.shape.strong)}")
         line(f"{self.p} = 0")
         line(f"{self.log} = {self.blocks.no_log}")
-        count = f"walks.reads({place.chunk}, {constants})"
+        count = reads_by(self.kernel, place.chunk, self.shape)
         ahead = f", num_stages={STAGES}" if self.emit.tiling.mode == "bf16" else ""
         with self.kernel.block(f"for _ in tl.range(0, {count}{ahead}):"):
-            line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
+            line(f"{self.p} = walks.read_level({place.chunk}, {self.kernel.absolute(self.end)}, {self.p}, {constants})")
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             line(f"{self.state} = tl.load({self.blocks.state_at(self.blocks.states, 'row')})")
             yield
@@ -65,11 +69,13 @@ class _Reads:
 
     def leave(self, buffer: Buffer, text: str, once: bool) -> None:
         """Leave something about a read in memory; `once` where all programs for columns of V find the same."""
+        rank_of(self.kernel, self.shape, self.p, self.end)
+        self.leave_at("rank", buffer, text, once)
+
+    def leave_at(self, rank: str, buffer: Buffer, text: str, once: bool) -> None:
+        """The same about a read of some rank."""
         kernel, buffers = self.kernel, self.emit.buffers
-        kernel.line(f"number = {self.end} // walks.power({self.p}, {self.shape.base}) - 1")
-        kernel.line(f"rank = walks.entry({self.p}, number, {self.shape.constants})")
-        reads = reads_of(kernel, buffer)
-        address = self.blocks.at(buffer, f"(n * {reads} + rank)")
+        address = self.blocks.at(buffer, f"(n * {reads_of(kernel, buffer)} + {rank})")
         part = buffers.part(buffer.parts)
         if part != "0":
             address += f" + {part} * {buffers.part_step(kernel, buffer)}"
@@ -83,7 +89,7 @@ class _Reads:
 
 def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     assert isinstance(instruction.op, ops.Walk)
-    queries, operators, states, lam = instruction.operands
+    queries, operators, states, lam, *initial = instruction.operands
     (result,) = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
     emit.prepare_columns(lam, place)
@@ -94,21 +100,27 @@ def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
         # what scales a query scales its row of the result
         r, rows = emit.plain(queries, place), place.tiles[queries].rows
     out = emit.assign(result, emit.zeros(emit.dims(result)))
-    with reads.loop(place):
-        factor = emit.column(lam, place, reads.level)
+
+    def read(factor: str, state: str) -> None:
         if diagonal:
             pulled = f"({r} * tiles.exp({log})[None, :]).to({emit.tiling.operand})"
-            emit.kernel.line(f"{out} += {factor}[:, None] * {emit.dot(pulled, reads.state)}")
+            emit.kernel.line(f"{out} += {factor}[:, None] * {emit.dot(pulled, state)}")
         else:
-            emit.kernel.line(f"{out} += ({factor} * tiles.exp({log}))[:, None] * {emit.dot(r, reads.state)}")
+            emit.kernel.line(f"{out} += ({factor} * tiles.exp({log}))[:, None] * {emit.dot(r, state)}")
+
+    with reads.loop(place):
+        read(emit.column(lam, place, reads.level), reads.state)
+    for each in initial:
+        with levels_read(emit, reads.shape, each, place) as (state, level):
+            read(emit.column(lam, place, level, by_row=True), state)
     place.tiles[result] = Tile(out, emit.dims(result), rows=rows)
 
 
 def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     """dR and dlam; what each read gives to the decays before it, and how far it reached, are left in memory."""
     assert isinstance(instruction.op, ops.WalkAdjoint)
-    gradient, queries, operators, states, lam = instruction.operands
-    d_queries, d_operators, _, d_lam = instruction.results
+    gradient, queries, operators, states, lam, *initial = instruction.operands
+    d_queries, d_operators, _, d_lam, *_ = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
     emit.prepare_columns(lam, place)
     line, diagonal, log = emit.kernel.line, reads.blocks.diagonal, reads.log
@@ -120,25 +132,37 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     target = None if diagonal else emit.target(d_queries, place)
     out, scaled = target or (emit.assign(d_queries, emit.zeros(emit.dims(d_queries))), "")
     d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
-    with reads.loop(place):
-        line(f"weight = {emit.column(lam, place, reads.level)}")
+
+    def read(factor: str, state: str, level: str) -> str:
+        """Take a read back; what its decays owe is returned."""
+        line(f"weight = {factor}")
         if diagonal:
-            line(f"found = {emit.dot(operand, f'tl.trans({reads.state})')} * tiles.exp({log})[None, :]")
+            line(f"found = {emit.dot(operand, f'tl.trans({state})')} * tiles.exp({log})[None, :]")
             line(f"product = found * {r}")
             line("column = tl.sum(product, 1)")
             line(f"{out} += weight[:, None] * found")
-            share = "tl.sum(weight[:, None] * product, 0)"
+            owed = "tl.sum(weight[:, None] * product, 0)"
         else:
             # through what was read, [C, V], rather than through its gradient, [C, K]
-            line(
-                f"column = tl.sum({emit.dot(r, reads.state)} * {d}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}"
-            )
+            line(f"column = tl.sum({emit.dot(r, state)} * {d}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}")
             line(f"weighed = ((weight * tiles.exp({log}){scaled})[:, None] * {d}).to({emit.tiling.operand})")
-            line(f"{out} += {emit.dot('weighed', f'tl.trans({reads.state})')}")
-            share = "tl.sum(weight * column, 0)"
-        line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
-        reads.leave(emit.buffers.kept[f"{d_operators}.shares"], share, once=False)
-        reads.leave(emit.buffers.kept[f"{d_operators}.reach"], reads.log, once=True)
+            line(f"{out} += {emit.dot('weighed', f'tl.trans({state})')}")
+            owed = "tl.sum(weight * column, 0)"
+        line(f"{d_weights} += tiles.place_column(column, {level}, {emit.tiling.levels})")
+        return owed
+
+    shares, reach = (emit.buffers.kept[f"{d_operators}.{x}"] for x in ("shares", "reach"))
+    with reads.loop(place):
+        owed = read(emit.column(lam, place, reads.level), reads.state, reads.level)
+        reads.leave(shares, owed, once=False)
+        reads.leave(reach, reads.log, once=True)
+    for each in initial:
+        line(f"total = {reads.blocks.no_log}")
+        with levels_read(emit, reads.shape, each, place) as (state, level):
+            line(f"total += {read(emit.column(lam, place, level, by_row=True), state, f'{level}[:, None]')}")
+        beyond = f"{reads_of(emit.kernel, shares)} - 1"
+        reads.leave_at(beyond, shares, "total", once=False)
+        reads.leave_at(beyond, reach, reads.log, once=True)
     parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
     place.tiles[d_queries] = Tile(out, emit.dims(d_queries), parts)
     place.tiles[d_lam] = Tile(d_weights, emit.dims(d_lam), parts)

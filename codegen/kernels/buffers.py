@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Buffer:
 class Buffers:
     """The buffers of a program, by the value that they hold."""
 
-    def __init__(self, program: Program, tiling: Tiling, gradient: str | None, precise: frozenset[str]) -> None:
+    def __init__(self, program: Program, tiling: Tiling, gradients: Collection[str], precise: frozenset[str]) -> None:
         # rounded to operands in any case
         self.narrow = {r for i in program.instructions if i.op == ops.Cast(wide=False) for r in i.results}
         self.narrow |= rounded_factors(program, precise)
@@ -51,7 +52,7 @@ class Buffers:
         scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
         exact = any(i.operands[4] in precise for i in scans)
         solved = {i.operands[3] for i in scans} & precise
-        self.linear = frozenset[str]() if exact else linear(program, gradient) - solved
+        self.linear = frozenset[str]() if exact else linear(program, gradients) - solved
         self.precise = precise
         self.tiling, self.types = tiling, program.types
         self.names = names_of(self.types)
@@ -102,8 +103,7 @@ class Buffers:
         if kernel.packed:
             first = f"{head} * {kernel.parameter('slots', 'N', varying=True)} + origin"
             if buffer.rows != "N":
-                per = kernel.parameter(f"{buffer.name}_per", f"{buffer.name}.shape[3] // N", varying=True)
-                first = f"({first}) * {per}"
+                first = f"({first}) * {self.per_chunk(kernel, buffer)}"
             return f"{pointer} + ({first} + {row}){entries}"
         heads = kernel.size("H") if buffer.ratio == 1 else f"({kernel.size('H')} // {buffer.ratio})"
         rows = (
@@ -112,6 +112,11 @@ class Buffers:
             else kernel.parameter(f"{buffer.name}_rows", f"{buffer.name}.shape[3]", varying=True)
         )
         return f"{pointer} + ((b * {heads} + {head}) * {rows} + {row}){entries}"
+
+    @staticmethod
+    def per_chunk(kernel: Kernel, buffer: Buffer) -> str:
+        """How many rows of a buffer a chunk has."""
+        return kernel.parameter(f"{buffer.name}_per", f"{buffer.name}.shape[3] // N", varying=True)
 
     def part_step(self, kernel: Kernel, buffer: Buffer) -> str:
         """How far apart the parts of a sum lie."""

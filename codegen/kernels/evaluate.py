@@ -48,7 +48,7 @@ class Evaluator(Memory):
             over_v = self.tiling.parts > 1 and (
                 (isinstance(op, ops.Dot) and tile_axes(self.types[x[0]])[0 if op.transpose_x else 1] == "V")
                 or (isinstance(op, ops.Sum) and "V" in {self.types[x[0]][dim] for dim in op.dims})
-                or isinstance(op, ops.WalkAdjoint | ops.BandAdjoint)
+                or isinstance(op, ops.WalkAdjoint | ops.BandAdjoint | ops.LeftAdjoint)
             )
             if over_v or isinstance(op, ops.GroupSum) or found & set(x):
                 found |= set(instruction.results)
@@ -128,11 +128,12 @@ class Evaluator(Memory):
         name, before = self.value(term, place).name, place.sums[value][0] if value in place.sums else ""
         place.sums[value] = self.assign(value, f"{before} + {name}") if before else name, rest
 
-    def column(self, weights: str, place: Place, level: str) -> str:
-        """The weights of one level, which are loaded alone where they are an input."""
+    def column(self, weights: str, place: Place, level: str, by_row: bool = False) -> str:
+        """The weights of one level, or where that is `by_row`, of one a row; loaded alone where they are an input."""
         value = self._input(weights)
         if value is None:
-            return f"tiles.level_column({self.value(weights, place).name}, {level})"
+            levels = f"({level})[:, None]" if by_row else level
+            return f"tiles.level_column({self.value(weights, place).name}, {levels})"
         base, steps = self.token(value, place)
         # a level that is read exists: a call with fewer is refused
         return f"tl.load({base} + {steps[0]} + {level}, mask={place.inside}, other=0.0).to(tl.float32)"
@@ -170,7 +171,7 @@ class Evaluator(Memory):
                     self.kernel.line(f"{name} = {place.chunk} - {by}" if by > 0 else f"{name} = {place.chunk} + {-by}")
                     other = place.shifted[by] = Place(name, beside=True)
                 place.tiles[result] = self.value(x[0], other)
-            case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint() | ops.Resume():
+            case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint() | ops.Resume() | ops.LeftAdjoint():
                 assert self.between is not None
                 self.between(self, instruction, place)
             case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot() | ops.Inverse():
@@ -214,7 +215,9 @@ class Evaluator(Memory):
             case ops.Cumsum(reverse, exclusive):
                 products = f", {wide}, {self.tiling.operand}" if len(dims) == 2 else ""
                 text = f"tiles.cumsum({x.name}, {reverse}, {exclusive}{products})"
-                return Tile(self.clean(result, text, dims, place, "" if reverse else "C"), dims, x.parts)
+                # rows after the last token come to nothing from the end; those before the first one do not
+                dirty = "C" if self.kernel.laid or not reverse else ""
+                return Tile(self.clean(result, text, dims, place, dirty), dims, x.parts)
             case ops.Spans(_, row, column):
                 return Tile(self.assign(result, f"tiles.spans({x.name}, {row}, {column}, {wide})"), dims, x.parts)
             case ops.SpansAdjoint(_, row, column):

@@ -11,6 +11,8 @@ part unit start row rows p end width wide narrow high low depth reads number cou
 weighed decay log total block state step place own handed earlier found product column share shares some others
 side even other sibling child pulled carried written range strip strips read operand above m_ r_ pos slot
 reach held kept left carried_log first_slot origin token tokens bounds places slots S
+position positions past shift whole rest M level own met reads
+energies energy given seen chain held_reads behind back end_level
 """
 
 RESERVED = frozenset(_WORDS.split())
@@ -23,8 +25,9 @@ SIZES = ("B", "T", "H", "L", "N")
 class Kernel:
     """One `triton.jit` function."""
 
-    def __init__(self, name: str, about: str, packed: bool = False) -> None:
-        self.name, self.about, self.packed = name, about, packed
+    def __init__(self, name: str, about: str, packed: bool = False, laid: bool = False, chunk: int = 0) -> None:
+        self.name, self.about = name, about
+        self.packed, self.laid, self.chunk = packed, laid, chunk
         self.parameters: dict[str, str] = {}
         self.varying: set[str] = set()
         self.opening: list[str] = []
@@ -60,6 +63,10 @@ class Kernel:
     def whole_size(self, name: str) -> str:
         """A size of the call, whatever sequences a batch row holds."""
         return self.parameter("tokens", "at.T") if self.packed and name == "T" else self.size(name)
+
+    def absolute(self, chunk: str) -> str:
+        """The number of a chunk in its sequence, for which blocks are aligned, of one among those of the call."""
+        return f"({chunk} + past)" if self.laid else chunk
 
     def line(self, text: str) -> None:
         """Append a line at the current depth."""

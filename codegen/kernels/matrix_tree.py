@@ -14,12 +14,12 @@ from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.matrix_walk import OPERATOR, STATE, MatrixBlocks
 from maskdsl.codegen.kernels.tile import Place
-from maskdsl.codegen.kernels.tree import Shape, choose_block, readers
+from maskdsl.codegen.kernels.tree import Shape, choose_block, level_read, own_row, readers, siblings
 
 
 def merge_operators(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer) -> None:
     """The operators of blocks of level p + 1, each made by one program, and of what lies behind each child."""
-    blocks, line = MatrixBlocks(emit, shape, *instruction.results), emit.kernel.line
+    blocks, line = MatrixBlocks(emit, shape, *instruction.results[:2]), emit.kernel.line
     _parent(emit, shape)
     line(f"row = walks.slot(p, end, {shape.constants})")
     line(f"total = tl.load({blocks.operator_at(blocks.operators, 'row')}).to(tl.float32)")
@@ -33,7 +33,7 @@ def merge_operators(emit: Evaluator, instruction: Instruction, shape: Shape, aft
 
 def merge_states(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer) -> None:
     """The states of blocks of level p + 1."""
-    blocks, line = MatrixBlocks(emit, shape, *instruction.results), emit.kernel.line
+    blocks, line = MatrixBlocks(emit, shape, *instruction.results[:2]), emit.kernel.line
     _parent(emit, shape)
     line(f"row = walks.slot(p, end, {shape.constants})")
     line(f"block = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
@@ -46,17 +46,17 @@ def merge_states(emit: Evaluator, instruction: Instruction, shape: Shape, after:
 
 def gather_states(emit: Evaluator, instruction: Instruction, shape: Shape, arrived: Buffer) -> None:
     """The gradient of a block's state, from all chunks that read it."""
-    gradient, _, operators, states, lam = instruction.operands
+    gradient, _, operators, states, lam, *_ = instruction.operands
     blocks, line = MatrixBlocks(emit, shape, operators, states), emit.kernel.line
     choose_block(emit.kernel, shape)
     line(f"block = {emit.zeros(STATE)}")
     with readers(emit.kernel, shape):
         place = Place("n")
-        line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
+        line(f"weight = {emit.column(lam, place, level_read(emit.kernel, shape))}")
         line(f"weighed = {blocks.operand(f'(weight[:, None] * {emit.narrow(gradient, place)})')}")
-        pulled = blocks.load(blocks.rows_at(arrived, _read(shape)))
+        pulled = blocks.load(blocks.rows_at(arrived, _read(emit, shape, arrived)))
         line(f"block += {emit.dot(f'tl.trans({pulled})', 'weighed')}")
-    line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
+    line(f"row = {own_row(emit.kernel, shape)}")
     line(f"tl.store({blocks.state_at(emit.buffers.kept[instruction.results[2]], 'row')}, block)")
 
 
@@ -64,22 +64,22 @@ def gather_operators(
     emit: Evaluator, instruction: Instruction, shape: Shape, arrived: Buffer, returned: Buffer
 ) -> None:
     """The gradient of a block's operator: what came back beyond it, for each query that arrived."""
-    _, _, operators, states, _ = instruction.operands
+    _, _, operators, states, *_ = instruction.operands
     blocks, line = MatrixBlocks(emit, shape, operators, states), emit.kernel.line
     choose_block(emit.kernel, shape)
     line(f"total = {emit.zeros(OPERATOR)}")
     step = emit.buffers.part_step(emit.kernel, returned)
     with readers(emit.kernel, shape), emit.kernel.block(f"for part in range({returned.count}):"):
-        pulled = blocks.load(blocks.rows_at(arrived, _read(shape)))
-        back = blocks.load(f"{blocks.rows_at(returned, _read(shape))} + part * {step}")
+        pulled = blocks.load(blocks.rows_at(arrived, _read(emit, shape, arrived)))
+        back = blocks.load(f"{blocks.rows_at(returned, _read(emit, shape, returned))} + part * {step}")
         line(f"total += {emit.dot(f'tl.trans({pulled})', back)}")
-    line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
+    line(f"row = {own_row(emit.kernel, shape)}")
     line(f"tl.store({blocks.operator_at(emit.buffers.kept[instruction.results[1]], 'row')}, total)")
 
 
 def hand_down_states(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer) -> None:
     """dH_s += after_s' dH_p for the children of blocks of level p + 1; that of the last child is the parent's."""
-    operators, states, _, gradient = instruction.operands
+    operators, states, _, gradient, *_ = instruction.operands
     blocks, line = MatrixBlocks(emit, shape, operators, states), emit.kernel.line
     down = emit.buffers.kept[gradient]
     _parent(emit, shape)
@@ -94,7 +94,7 @@ def hand_down_states(emit: Evaluator, instruction: Instruction, shape: Shape, af
 
 def hand_down_operators(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer) -> None:
     """dA_s += after_s' E_s, where E_s is the gradient of all from child s on: E = dA_p, then E A_s' + dH_p H_s'."""
-    operators, states, d_operators, d_states = instruction.operands
+    operators, states, d_operators, d_states, *_ = instruction.operands
     blocks, line, kept = MatrixBlocks(emit, shape, operators, states), emit.kernel.line, emit.buffers.kept
     _parent(emit, shape)
     line(f"above = walks.slot(p + 1, end, {shape.constants})")
@@ -115,23 +115,28 @@ def hand_down_operators(emit: Evaluator, instruction: Instruction, shape: Shape,
     line(f"tl.store({blocks.operator_at(kept[d_operators], 'row')}, share)")
 
 
-def _read(shape: Shape) -> str:
-    """The number of the read of a block by chunk n."""
+def _read(emit: Evaluator, shape: Shape, buffer: Buffer) -> str:
+    """The number of the read of a block by chunk n, whose rank is known."""
+    if emit.kernel.laid:
+        return f"(n * {emit.buffers.per_chunk(emit.kernel, buffer)} + rank)"
     return f"(walks.reads_before(n, {shape.base}) + walks.read_number(n, p, number, {shape.base}))"
 
 
 def _parent(emit: Evaluator, shape: Shape) -> None:
     """`width` of the children and `end` of the block of level p + 1 that a program does."""
     emit.kernel.line(f"width = walks.power({emit.kernel.parameter('p', 'p', varying=True)}, {shape.base})")
-    emit.kernel.line(f"end = (unit + 1) * width * {shape.base}")
+    begun = f" - past % (width * {shape.base})" if emit.kernel.laid else ""
+    emit.kernel.line(f"end = (unit + 1) * width * {shape.base}{begun}")
     if emit.kernel.packed:
-        with emit.kernel.block("if end > N:"):
+        # the operator of a chunk that is not full yet stays where it is
+        whole = f"(shift + T) // {emit.tiling.chunk}" if emit.kernel.laid else "N"
+        with emit.kernel.block(f"if end > {whole}:"):
             emit.kernel.line("return")
 
 
 @contextmanager
 def _siblings(emit: Evaluator, shape: Shape, counted: str) -> Iterator[None]:
     """A loop over the children before the last one, by how many come after it; `row` is where one lies."""
-    with emit.kernel.block(f"for sibling in {counted}:"):
+    with siblings(emit.kernel, counted):
         emit.kernel.line(f"row = walks.slot(p, end - sibling * width, {shape.constants})")
         yield

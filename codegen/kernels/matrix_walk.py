@@ -14,8 +14,9 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.handed import levels_read
 from maskdsl.codegen.kernels.tile import Place, Tile
-from maskdsl.codegen.kernels.tree import Shape, shape_of
+from maskdsl.codegen.kernels.tree import Shape, rank_of, reads_by, shape_of
 
 ROWS = ((0, "C"), (1, "K"))
 STATE = ((0, "K"), (1, "V"))
@@ -53,7 +54,15 @@ class MatrixBlocks:
 class _Reads:
     """The blocks that a chunk reads, as loops; inside one, `row` is where a block lies and `read` the read's number."""
 
-    def __init__(self, emit: Evaluator, op: ops.Walk | ops.WalkAdjoint, operators: str, states: str) -> None:
+    def __init__(
+        self,
+        emit: Evaluator,
+        op: ops.Walk | ops.WalkAdjoint,
+        operators: str,
+        states: str,
+        kept: Buffer | None = None,
+    ) -> None:
+        self.kept = kept
         self.shape = shape_of(op.base, op.admissibility, emit.tiling.chunk)
         self.blocks = MatrixBlocks(emit, self.shape, operators, states)
         self.kernel = emit.kernel
@@ -66,10 +75,15 @@ class _Reads:
         line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
         line(f"{self.end} = {place.chunk} + 0")
         line(f"{self.p} = 0")
-        line(f"first = walks.reads_before({place.chunk}, {base})")
-        with self.kernel.block(f"for read in range(first, first + walks.reads({place.chunk}, {constants})):"):
-            line(f"{self.p} = walks.read_level({place.chunk}, {self.end}, {self.p}, {constants})")
+        if not self.kernel.laid:
+            line(f"first = walks.reads_before({place.chunk}, {base})")
+        count = reads_by(self.kernel, place.chunk, self.shape)
+        counted = f"for _ in range(0, {count}):" if self.kernel.laid else f"for read in range(first, first + {count}):"
+        with self.kernel.block(counted):
+            end = self.kernel.absolute(self.end)
+            line(f"{self.p} = walks.read_level({place.chunk}, {end}, {self.p}, {constants})")
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
+            self._number(place)
             yield
             line(f"{self.end} -= walks.power({self.p}, {base})")
 
@@ -78,6 +92,14 @@ class _Reads:
         """And back."""
         line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
         line(f"{self.end} = 0")
+        if self.kernel.laid:
+            with self.kernel.block(f"while {self.end} < {place.chunk}:"):
+                line(f"{self.end} = walks.next_end({self.end}, {place.chunk}, past, {base})")
+                line(f"{self.p} = walks.level_at({self.kernel.absolute(self.end)}, {base})")
+                line(f"row = walks.slot({self.p}, {self.end}, {constants})")
+                self._number(place)
+                yield
+            return
         line(f"last = walks.reads_before({place.chunk} + 1, {base}) - 1")
         with self.kernel.block(f"for number in range(0, walks.reads({place.chunk}, {constants})):"):
             line("read = last - number")
@@ -86,11 +108,24 @@ class _Reads:
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
             yield
 
+    def _number(self, place: Place) -> None:
+        """Write the number of a read where those of a chunk go by rank."""
+        if self.kernel.laid and self.kept is not None:
+            rank_of(self.kernel, self.shape, self.p, self.end)
+            per = self.blocks.emit.buffers.per_chunk(self.kernel, self.kept)
+            self.kernel.line(f"read = {place.chunk} * {per} + rank")
+
+    @property
+    def beyond(self) -> str:
+        """The number of what chunk n reads of all that came before, as one read."""
+        assert self.kept is not None
+        return f"(n + 1) * {self.blocks.emit.buffers.per_chunk(self.kernel, self.kept)} - 1"
+
 
 def walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     """o += lam (R H), then R = R A, block by block."""
     assert isinstance(instruction.op, ops.Walk)
-    queries, operators, states, lam = instruction.operands
+    queries, operators, states, lam, *initial = instruction.operands
     (result,) = instruction.results
     reads = _Reads(emit, instruction.op, operators, states)
     blocks, line = reads.blocks, emit.kernel.line
@@ -102,16 +137,23 @@ def walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
         found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
         line(f"{out} += {emit.column(lam, place, reads.level)}[:, None] * {found}")
         line(f"{pulled} = {emit.dot('operand', blocks.load(blocks.operator_at(blocks.operators, 'row')))}")
+    for each in initial:
+        line(f"operand = {blocks.operand(pulled)}")
+        with levels_read(emit, reads.shape, each, place) as (state, level):
+            factor = emit.column(lam, place, level, by_row=True)
+            line(f"{out} += {factor}[:, None] * {emit.dot('operand', state)}")
     place.tiles[result] = Tile(out, emit.dims(result))
 
 
 def walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     """dR and dlam, and for every read the queries that arrived and the gradient that came back."""
     assert isinstance(instruction.op, ops.WalkAdjoint)
-    gradient, queries, operators, states, lam = instruction.operands
-    d_queries, d_operators, _, d_lam = instruction.results
-    reads = _Reads(emit, instruction.op, operators, states)
-    blocks, line, kept = reads.blocks, emit.kernel.line, emit.buffers.kept
+    gradient, queries, operators, states, lam, *initial = instruction.operands
+    d_queries, d_operators, _, d_lam, *_ = instruction.results
+    kept, line = emit.buffers.kept, emit.kernel.line
+    arrived, returned = (kept[f"{d_operators}.{x}"] for x in ("arrived", "returned"))
+    reads = _Reads(emit, instruction.op, operators, states, arrived)
+    blocks = reads.blocks
     emit.prepare_columns(lam, place)
     d = emit.narrow(gradient, place)
     pulled = emit.assign("pulled", f"{emit.value(queries, place).name} + 0.0")
@@ -119,13 +161,21 @@ def walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> Non
     with reads.nearest_first(place):
         line(f"operand = {blocks.operand(pulled)}")
         # programs for other columns write the same
-        line(f"tl.store({blocks.rows_at(kept[f'{d_operators}.arrived'], 'read')}, {pulled})")
+        line(f"tl.store({blocks.rows_at(arrived, 'read')}, {pulled})")
         found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
         line(f"column = tl.sum({found} * {d}, 1)")
         line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
         line(f"{pulled} = {emit.dot('operand', blocks.load(blocks.operator_at(blocks.operators, 'row')))}")
     back = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
-    returned = kept[f"{d_operators}.returned"]
+    for each in initial:
+        line(f"tl.store({blocks.rows_at(arrived, reads.beyond)}, {pulled})")
+        line(f"operand = {blocks.operand(pulled)}")
+        with levels_read(emit, reads.shape, each, place) as (state, level):
+            line(f"column = tl.sum({emit.dot('operand', state)} * {d}, 1)")
+            line(f"{d_weights} += tiles.place_column(column, {level}[:, None], {emit.tiling.levels})")
+            weight = emit.column(lam, place, level, by_row=True)
+            line(f"weighed = {blocks.operand(f'({weight}[:, None] * {d})')}")
+            line(f"{back} += {emit.dot('weighed', f'tl.trans({state})')}")
     with reads.farthest_first(place):
         address = blocks.rows_at(returned, "read")
         part = emit.buffers.part(returned.parts)

@@ -63,10 +63,11 @@ class Memory:
         place.ready = True
         size, rows = self.tiling.chunk, place.rows
         self.lane("C")
-        self.kernel.line(f"{rows} = {place.chunk} * {size} + c")
-        self.kernel.line(f"start_{place.chunk} = tl.cast({place.chunk}, tl.int64) * {size}")
+        back = " - shift" if self.kernel.laid else ""
+        self.kernel.line(f"{rows} = {place.chunk} * {size} + c{back}")
+        self.kernel.line(f"start_{place.chunk} = tl.cast({place.chunk}, tl.int64) * {size}{back}")
         bounds = [f"({rows} < {self.kernel.size('T')})"]
-        if place.beside:
+        if place.beside or self.kernel.laid:
             bounds.insert(0, f"({rows} >= 0)")
         if self.tiling.extent("C") != size:
             bounds.append(f"(c < {size})")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import band, matrices, pairs, programs, scans, tree
+from maskdsl.codegen.kernels import band, left_adjoint, matrices, pairs, programs, recalled, scans, states_left, tree
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
@@ -42,19 +42,21 @@ class Module:
         plan: Stages,
         tiling: Tiling,
         shapes: Mapping[str, tree.Shape],
-        gradient: str | None = None,
+        gradients: Collection[str] = (),
         left: Collection[str] = (),
     ) -> None:
-        """`left` are the values that an earlier program has left in memory; `gradient` is that of the output."""
-        self.left = frozenset(left)
+        """`left` are the values that an earlier program has left in memory, `gradients` those of outputs by name."""
+        self.left, self.gradients = frozenset(left), frozenset(gradients)
         self.direction, self.plan, self.tiling = direction, plan, tiling
         self.program = plan.program
         self.types = plan.program.types
         self.maker = {r: i for i in plan.program.instructions for r in i.results}
-        self.buffers = Buffers(plan.program, tiling, gradient, plan.precise)
+        self.buffers = Buffers(plan.program, tiling, gradients, plan.precise)
         self.shapes = shapes
         self.kernels: list[Kernel] = []
         self.host: list[str] = []
+        self.opening: list[str] = []
+        """The host's first lines, after those that say how much there is of everything."""
         self.tensors: dict[str, str] = {}
         """The tensor that the host returns for an output of the program."""
         rows = min(tiling.extent("K"), max(1, ELEMENTS // tiling.value))
@@ -68,7 +70,7 @@ class Module:
 
     def write(self) -> None:
         """Write all stages, then what the host adds up itself."""
-        opening = programs.sizes(self.tiling.packed, self.direction, self.tiling.chunk)
+        opening = [*programs.sizes(self.tiling, self.direction), *self.opening]
         self.host += opening
         for stage in self.plan.stages:
             if stage.kind == "chunks":
@@ -83,7 +85,7 @@ class Module:
                 self._graph(stage, stage.instruction)
         self._totals()
         if any(STRIPS in kernel.programs for kernel in self.kernels):
-            self.host.insert(len(opening), programs.strips(self.tiling.packed))
+            self.host.insert(len(opening), programs.strips(self.tiling))
 
     def _only_scanned(self, stage: Stage) -> bool:
         """Whether a scan runs over all values of a kernel, which are little work, and nothing reads them before it."""
@@ -102,9 +104,14 @@ class Module:
 
     def _know_inputs(self) -> None:
         """Buffers that an earlier program has left behind."""
-        for load in (i for i in self.program.instructions if isinstance(i.op, ops.Load)):
+        for load in self.program.instructions:
+            if not isinstance(load.op, ops.Load):
+                continue
             (value,) = load.results
             axes = self.types[value]
+            if "M" in axes and load.op.name not in self.gradients:
+                # what levels hold together that have met
+                self.opening.append(f"{self.buffers.name(value)}_sums = {self.buffers.name(value)}.cumsum(2)")
             if any(axis[0] == "E" for axis in axes):
                 buffer = self.keep_blocks(value, self.shapes[value])
                 if dims_of(axes)[-1:] != ((1, "V"),):
@@ -119,7 +126,7 @@ class Module:
         return self.buffers.keep(value, rows=shape.rows)
 
     def _keep_logs(self, value: str, shape: tree.Shape) -> Buffer:
-        return self.buffers.keep(value, rows=shape.log_rows)
+        return self.buffers.keep(value, rows=shape.log_rows(self.tiling.laid))
 
     def beside(self, value: str, suffix: str, buffer: Buffer, **changes: object) -> Buffer:
         """A buffer laid out like another, for something about the same value."""
@@ -137,8 +144,8 @@ class Module:
         while name in taken:
             count += 1
             name = f"{base}_{count}"
-        kernel = Kernel(name, about, self.tiling.packed)
-        kernel.programs = programs.number(kernel.packed, order, units)
+        kernel = Kernel(name, about, self.tiling.packed, self.tiling.laid, self.tiling.chunk)
+        kernel.programs = programs.number(kernel.packed, order, units, programs.ends(kernel.laid))
         if kernel.packed:
             programs.decode_packed(kernel, order, units)
         else:
@@ -217,6 +224,19 @@ class Module:
             return (("side", "2"), ("h0", heads), ("n", "tl.cdiv(N, 2)")), "(N + N % 2)"
         return (("h0", heads), ("n", "N")), "N"
 
+    def hand_out(self, value: str) -> str:
+        """Make the tensor for the memories of all sequences, [S, H, ...], or for their gradients."""
+        output, name = next((n for n, v in self.program.outputs if v == value), None), self.buffers.name(value)
+        sizes = {"S": "S" if self.tiling.packed else "B", "H": "H", "M": "M"}
+        sizes |= {"K": str(self.tiling.key), "V": str(self.tiling.width)}
+        made = f"at.float({', '.join(sizes[a] for a in ('S', 'H', *self.types[value][3:]))})"
+        if self.direction == "backward" and output is not None:
+            made = f"at.gradient({output.removeprefix('d_')!r})"
+        self.host.append(f"{name} = {made}")
+        if output is not None:
+            self.tensors[output] = name
+        return name
+
     @property
     def tiles(self) -> tuple[tuple[str, str], ...]:
         """The tiles of a state, in kernels that only add and scale."""
@@ -233,6 +253,11 @@ class Module:
         # four warps have 16 rows of a chunk of 64 each; eight would do products of 64 rows twice
         wide = tiling.mode != "bf16" and tiling.extent("K") * tiling.value > 128 * 64
         return 8 if wide or tiling.extent("C") > 64 else 4
+
+    def state_warps(self, instruction: Instruction) -> int:
+        """The warps of a program that moves states on: products by matrices need more registers than four have."""
+        matrices = ops.matrices([self.types[x] for x in instruction.operands])
+        return 8 if matrices and self.tiling.extent("K") > 64 else self.chunk_warps()
 
     def _tensor(self, name: str) -> str:
         return f"{name}_out" if name in self.types else name
@@ -271,10 +296,9 @@ class Module:
         buffer = dataclasses.replace(
             self.buffers.kept[instruction.operands[2]], name=self.buffers.name(instruction.results[1])
         )
-        shares = self.beside(
-            instruction.results[1], "shares", buffer, rows=f"N * {shape.reads}", parts=parts, count=self.tiling.parts
-        )
-        reach = self.beside(instruction.results[1], "reach", buffer, rows=f"N * {shape.reads}")
+        rows, value = f"N * {shape.reads(self.tiling.laid)}", instruction.results[1]
+        shares = self.beside(value, "shares", buffer, rows=rows, parts=parts, count=self.tiling.parts)
+        reach = self.beside(value, "reach", buffer, rows=rows)
         # reads that a chunk does not do share nothing
         self.owed[shares.name] = self.buffers.allocation(shares).replace("at.float", "at.zeros")
         self.owed[reach.name] = self.buffers.allocation(reach)
@@ -316,7 +340,7 @@ class Module:
         return scan is not None and isinstance(scan.op, ops.Scan)
 
     def _tree(self, stage: Stage, instruction: Instruction) -> None:
-        operators, states = instruction.results
+        operators, states, *_ = instruction.results
         shape = self.shapes[states]
         after = self.beside(operators, "after", self.keep_blocks(operators, shape))
         for buffer in (after, self._keep_logs(operators, shape), self.keep_blocks(states, shape)):
@@ -333,26 +357,29 @@ class Module:
         kernel.parameter("high", "high", varying=True)
         tree.compose(self.evaluator(kernel, stage), instruction, shape, after)
         kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
-        self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth(N, {base}))")
+        count = tree.levels_of(self.tiling.laid, base)
+        self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth({count}, {base}))")
         self.host.append(kernel.launch())
         fine = self.fine
         order = (*self.tiles, *order[1:])
         lift = self.new_kernel("blocks", "Blocks of higher levels.", order, units)
         lift.parameter("high", "high", varying=True)
         tree.lift(self.evaluator(lift, stage, fine), instruction, shape, after)
-        self.host.append(f"for low, high in hierarchy.passes(N, {base}, {SPAN if base == 2 else 1}, high):")
+        self.host.append(f"for low, high in hierarchy.passes({count}, {base}, {SPAN if base == 2 else 1}, high):")
         self.host.append("    " + lift.launch())
+        states_left.write(self, stage, instruction, shape)
 
     def _gather(self, stage: Stage, instruction: Instruction) -> None:
-        _, d_operators, d_states, _ = instruction.results
+        _, d_operators, d_states, *_ = instruction.results
         shape = self.shapes[instruction.operands[3]]
         shares, reach = (self.buffers.kept[f"{d_operators}.{x}"] for x in ("shares", "reach"))
         parts, base = self.tiling.parts, shape.base
-        self.host.append(f"depth = hierarchy.depth(N, {base})")
+        if not self.tiling.laid:
+            self.host.append(f"depth = hierarchy.depth(N, {base})")
         for value in (d_operators, d_states):
             self.host.append(self.buffers.allocation(self.keep_blocks(value, shape)))
         order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
-        units = tree.blocks(self.tiling.packed, base)
+        units = tree.blocks(self.tiling, base)
         kernel = self.new_kernel("readers", "The gradient of a block's state, from its readers.", order, units)
         tree.gather(self.evaluator(kernel, stage), instruction, shape, reach)
         kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
@@ -361,9 +388,11 @@ class Module:
         tree.reached(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1
         self.host.append(kernel.launch())
+        recalled.write(self, stage, instruction, shape, reach)
 
     def _descend(self, stage: Stage, instruction: Instruction) -> None:
-        operators, states, _, d_states = instruction.operands
+        operators, states, _, d_states, *_ = instruction.operands
+        left = left_adjoint.write(self, stage, instruction, self.shapes[states])
         shape, fine = self.shapes[states], self.fine
         after = self.buffers.kept[f"{operators}.after"]
         # a number owes what all channels owe, a diagonal entry what its own does
@@ -378,14 +407,15 @@ class Module:
         kernel = self.new_kernel("handed", "Gradients of blocks handed down to their children.", order, units)
         kernel.parameter("high", "high", varying=True)
         tree.descend(self.evaluator(kernel, stage, fine), instruction, shape, after, shares)
-        self.host.append(f"for low, high in hierarchy.downwards(N, {base}, {SPAN if base == 2 else 1}):")
+        count = tree.levels_of(self.tiling.laid, base)
+        self.host.append(f"for low, high in hierarchy.downwards({count}, {base}, {SPAN if base == 2 else 1}):")
         self.host.append("    " + kernel.launch())
-        d_leaves, d_writes = instruction.results
+        d_leaves, d_writes, *_ = instruction.results
         self.buffers.kept[d_writes] = dataclasses.replace(self.buffers.kept[d_states], row=shape.leaf)
         self.host.append(self.buffers.allocation(self.buffers.keep(d_leaves)))
         order = (("h", "H"), ("unit", "N"), ("b", "B"))
         kernel = self.new_kernel("leaves", "The gradient of each chunk's log decay.", order)
-        tree.leaves(self.evaluator(kernel, stage), instruction, shape, shares)
+        tree.leaves(self.evaluator(kernel, stage), instruction, shape, shares, left)
         kernel.warps = 1
         self.host.append(kernel.launch())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from maskdsl.codegen.kernels.kernel import RESERVED
 
-CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|rows|part|out|after|shares|reach|reads)")
+CLAIMED = re.compile(r"(t|in|start)_.*[^_]|.*_(ptr|b|t|h|k|l|sums|per|rows|part|out|after|shares|reach|reads)")
 """Names that generated text makes of others: positions of a chunk, strides and parts of a tensor."""
 
 

@@ -1,7 +1,8 @@
 """What a program does of a kernel's work: its number decoded into tiles, heads, chunks and sequences.
 
 In a packed call a batch row holds sequences one after another. A program works on one of them, as on a batch row of its
-own: `N` are its chunks and `T` its tokens, of which `origin` and `token` come before it.
+own: `N` are its chunks and `T` its tokens, of which `origin` and `token` come before it. Where sequences go on from a
+`position`, `past` chunks came before their first one, which begins `shift` positions before their first token.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.tiling import Tiling
 
 Order = tuple[tuple[str, str], ...]
 """Names and counts of what a program's number stands for, the fastest first."""
@@ -45,33 +47,47 @@ CHUNKS = Units()
 """A program for every chunk."""
 
 
-def number(packed: bool, order: Order, units: Units | None) -> str:
+def ends(laid: bool) -> int:
+    """How many units of a sequence may not be whole: the last one, and the first of one that goes on from anywhere."""
+    return 2 if laid else 1
+
+
+def number(packed: bool, order: Order, units: Units | None, ends: int) -> str:
     """The host's expression for the number of programs; without `units` a sequence has one for each head and tile."""
     tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt"))
+    levels = [count for name, count in order if name == "level"]
     heads = next(count for name, count in order if name in ("h", "h0"))
-    factors = ["S" if packed else "B", heads]
+    factors = ["S" if packed else "B", heads, *levels]
     if units is not None and packed:
-        factors = [heads, units.count if units.count == STRIPS else f"({units.count} + S)"]
+        extra = "S" if ends == 1 else f"{ends} * S"
+        factors = [heads, units.count if units.count == STRIPS else f"({units.count} + {extra})"]
     elif units is not None:
         factors.append(units.count)
     return " * ".join([*factors, str(tiles)] if tiles > 1 else factors)
 
 
-def sizes(packed: bool, direction: str, size: int) -> list[str]:
-    """The host's lines that say how much there is of everything: `N` chunks of `size` positions."""
-    if not packed:
+def sizes(tiling: Tiling, direction: str) -> list[str]:
+    """The host's lines that say how much there is of everything: `N` chunks, and where they are."""
+    size = tiling.chunk
+    if not tiling.packed:
         return [f"B, H, N = at.B, at.H, at.chunks({size})"]
+    if tiling.laid:
+        chunks = f"N = (at.T + min(at.T, S) * {2 * (size - 1)}) // {size}"
+        if direction == "backward":
+            return ["B, H, S, M = at.B, at.H, places.shape[1] - 1, at.L - 1", chunks]
+        found = f"at.launch(tiles.resumed_places, 1, bounds, positions, places, S, {size}, at.T, N, warps=4, stages=1)"
+        return ["B, H, S, M = at.B, at.H, bounds.shape[0] - 1, at.L - 1", chunks, "places = at.places(3, S)", found]
     # enough chunks for any lengths, which are on the device only
     chunks = f"N = min(at.T // {size} + S, at.T)"
     if direction == "backward":
         return ["B, H, S = at.B, at.H, places.shape[1] - 1", chunks]
     found = f"at.launch(tiles.places, 1, bounds, places, S, {size}, at.T, N, warps=4, stages=1)"
-    return ["B, H, S = at.B, at.H, bounds.shape[0] - 1", chunks, "places = at.places(S)", found]
+    return ["B, H, S = at.B, at.H, bounds.shape[0] - 1", chunks, "places = at.places(2, S)", found]
 
 
-def strips(packed: bool) -> str:
+def strips(tiling: Tiling) -> str:
     """The host's line for the programs of a head where they go through strips."""
-    chunks = "(N + S)" if packed else "N"
+    chunks = ("(N + 2 * S)" if tiling.laid else "(N + S)") if tiling.packed else "N"
     return f"{STRIPS} = -(-{chunks} // min({chunks}, {STRIP})) * min({chunks}, {STRIP})"
 
 
@@ -116,12 +132,14 @@ def decode_packed(kernel: Kernel, order: Order, units: Units | None) -> None:
 def _head(kernel: Kernel, order: Order) -> None:
     """Write which tile of which head a program does; `pid` is left with the rest."""
     for each, extent in order:
-        if each in ("vt", "kt", "h", "h0") and extent != "1":
+        if each in ("vt", "kt", "h", "h0", "level") and extent != "1":
             kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
         elif each in ("h", "h0"):
             kernel.opening.append(f"{each} = 0")
         if re.search(r"\bH\b", extent):
             kernel.size("H")
+        if each == "level":
+            kernel.parameter(extent, extent, varying=True)
 
 
 def _slot(kernel: Kernel, order: Order) -> None:
@@ -140,12 +158,18 @@ def _find(kernel: Kernel, order: Order, units: Units) -> None:
     """Write the sequence that a unit belongs to, and which of its units it is; one too many ends the program."""
     unit = next(name for name, _ in order if name in ("n", "unit"))
     places, count = kernel.pointer("places"), kernel.parameter("S", "S", varying=True)
-    kernel.opening.append(f"b = tiles.sequence_of(slot, {places} + {count} + 1, {count}, {units.width}, {units.per})")
+    unfinished = ends(kernel.laid)
+    kernel.opening.append(
+        f"b = tiles.sequence_of(slot, {places} + {count} + 1, {count}, {units.width}, {units.per}, {unfinished})"
+    )
     _sequence(kernel)
     begin, chunk = "origin", unit
     if units != Units(units.count):
         begin, chunk = f"origin * {units.per} // {units.width}", f"{unit} * {units.width} // {units.per}"
-    kernel.opening += [f"{unit} = (slot - {begin} - b).to(tl.int32)", f"if {chunk} >= N:", "    return"]
+        if kernel.laid:
+            chunk += f" - past % {units.width}"
+    before = "b" if unfinished == 1 else f"b * {unfinished}"
+    kernel.opening += [f"{unit} = (slot - {begin} - {before}).to(tl.int32)", f"if {chunk} >= N:", "    return"]
 
 
 def _sequence(kernel: Kernel) -> None:
@@ -157,3 +181,9 @@ def _sequence(kernel: Kernel) -> None:
         f"origin = tl.load({places} + {count} + 1 + b)",
         f"N = (tl.load({places} + {count} + 2 + b) - origin).to(tl.int32)",
     ]
+    if kernel.laid:
+        kernel.opening += [
+            f"position = tl.load({places} + 2 * {count} + 2 + b)",
+            f"past = (position // {kernel.chunk}).to(tl.int32)",
+            f"shift = (position % {kernel.chunk}).to(tl.int32)",
+        ]

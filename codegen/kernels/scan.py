@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.evaluate import Evaluator
+from maskdsl.codegen.kernels.handed import STATE, address, load, mask
 from maskdsl.codegen.kernels.precise import halves, product
 from maskdsl.codegen.kernels.tile import Place
 from maskdsl.schedule.unsupported import SharedSum
 
 
+def begin(emit: Evaluator, initial: str | None) -> None:
+    """Write what a scan carries at first: the state of a sequence, if one is handed in."""
+    emit.kernel.line(f"carried = {load(emit, emit.buffers.name(initial)) if initial else emit.zeros(STATE)}")
+
+
+def end(emit: Evaluator, final: Sequence[str]) -> None:
+    """Write what a scan carries at last to where it is handed out."""
+    for each in final:
+        emit.kernel.line(f"tl.store({address(emit, emit.buffers.name(each))}, carried{mask(emit)})")
+
+
 def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
-    """S[0] = 0, S[n + 1] = exp(A[n]) S[n] + H[n], or the same from the end.
+    """S[0] = I, S[n + 1] = exp(A[n]) S[n] + H[n], or the same from the end.
 
     S[n] takes the place of H[n], or of an earlier one where not all states are kept. H lies in memory or, where it is
     `made` here, never does; then the log decays are left in memory too.
     """
     assert isinstance(instruction.op, ops.Scan)
     kernel, buffers, line = emit.kernel, emit.buffers, emit.kernel.line
-    operator, writes = instruction.operands
+    operator, writes, *initial = instruction.operands
     diagonal = emit.types[operator][-2] == "K"
-    inner = emit.inner(((0, "K"), (1, "V")))
-    line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    inner = emit.inner(STATE)
+    begin(emit, initial[0] if initial else None)
     # products set how far loads run ahead; without them it has to be asked for
     steps = f"range(0, {kernel.size('N')})" if made else f"tl.range(0, {kernel.size('N')}, num_stages=4)"
     with kernel.block(f"for step in {steps}:"):
@@ -45,10 +59,11 @@ def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
         else:
             line(f"tl.store({state}, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")
+    end(emit, instruction.results[1:])
 
 
 def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
-    """W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = exp(A[n]) S[n] + a[n]' W[n] + H[n], or the same from the end.
+    """S[0] = I, W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = exp(A[n]) S[n] + a[n]' W[n] + H[n], or all from the end.
 
     From there a and b are exchanged, and X is transposed. All operands are made here, of what earlier kernels left in
     memory; factors of the rows of a and b scale what is narrower. What unrounded values and states add up to is taken
@@ -56,11 +71,12 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
     """
     assert isinstance(instruction.op, ops.SolvedScan)
     kernel, buffers, line, operand = emit.kernel, emit.buffers, emit.kernel.line, emit.tiling.operand
-    operator, a, b, v, inverse, *writes = instruction.operands
+    operator, a, b, v, inverse, *_ = instruction.operands
+    writes, initial = instruction.op.rest(instruction.operands)
     exact, both = (x in emit.precise and operand != "tl.float32" for x in (inverse, v))
     if instruction.op.reverse:
         a, b = b, a
-    line(f"carried = {emit.zeros(((0, 'K'), (1, 'V')))}")
+    begin(emit, initial)
     with kernel.block(f"for step in range(0, {kernel.size('N')}):"):
         line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
         place = Place("n")
@@ -69,7 +85,7 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
             address = buffers.base(kernel, result, "n", "h") + emit.inner(emit.dims(result))
             line(f"tl.store({address}, {tile})")
 
-        states, answers = instruction.results
+        states, answers, *last = instruction.results
         leave(states, "carried")
         values = emit.value(v, place).name
         read = product(emit, _factors(emit, b, place, exact), [f"carried.to({operand})"])
@@ -87,8 +103,9 @@ def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
         rows = place.tiles[a].rows
         written = f"({found} * {rows}[:, None])" if rows else found
         line(f"carried += {product(emit, pushed, [f'{written}.to({operand})'])}")
-        for each in writes:
-            line(f"carried += {emit.value(each, place).name}")
+        if writes is not None:
+            line(f"carried += {emit.value(writes, place).name}")
+    end(emit, last)
 
 
 def _factors(emit: Evaluator, value: str, place: Place, exact: bool) -> list[str]:

@@ -22,6 +22,8 @@ FULL = 256
 def write(module: Module, stage: Stage, instruction: Instruction) -> None:
     """Write the kernels of a scan and what launches them."""
     _keep(module, instruction)
+    for value in instruction.results[1:]:
+        module.hand_out(value)
     fine = module.fine
     order = (*module.tiles, ("h", "H"), ("b", "B"))
     kernel = module.new_kernel("scan", "States carried from chunk to chunk.", order, None)
@@ -45,7 +47,10 @@ def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None
     kernel = module.new_kernel(
         "scan", "States carried from chunk to chunk, and what chunks write to them.", order, None
     )
-    module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in instruction.results]
+    states, answers, *last = instruction.results
+    module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in (states, answers)]
+    for value in last:
+        module.hand_out(value)
     scan.carry_solved(module.evaluator(kernel, stage, own), instruction)
     kernel.warps, kernel.stages = 4, 3
     module.host.append(kernel.launch())
@@ -93,7 +98,7 @@ def _made(module: Module, stage: Stage, instruction: Instruction) -> Kernel | No
     order = (("vt", str(own.parts)), ("kt", str(own.key_parts)), ("h", "H"), ("b", "B"))
     kernel = module.new_kernel("carried", "States made and carried from chunk to chunk.", order, None)
     emit = module.evaluator(kernel, stage, own)
-    emit.available -= set(instruction.operands)
+    emit.available -= set(instruction.operands[:2])
     try:
         scan.carry(emit, instruction, made=True)
     except SharedSum:

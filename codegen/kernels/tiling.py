@@ -29,6 +29,8 @@ class Tiling:
     device: DeviceKind = "cuda"
     packed: bool = False
     """Whether a batch row holds sequences one after another."""
+    laid: bool = False
+    """Whether these go on from positions of their own, by which their chunks are aligned."""
 
     @property
     def key_parts(self) -> int:

@@ -12,6 +12,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.programs import Units
 from maskdsl.codegen.kernels.tile import Place
+from maskdsl.codegen.kernels.tiling import Tiling
 from maskdsl.mask.levels import Admissibility, level
 
 
@@ -33,26 +34,52 @@ class Shape:
         """The host's expression for the number of rows that blocks take."""
         return "2 * N" if self.strong else "N"
 
-    @property
-    def log_rows(self) -> str:
+    def log_rows(self, laid: bool) -> str:
         """The host's expression for the number of rows that the log decays of blocks take."""
-        return f"(hierarchy.depth(N, {self.base}) + 1) * N"
+        return f"(hierarchy.depth({levels_of(laid, self.base)}, {self.base}) + 1) * N"
 
     @property
     def leaf(self) -> str:
         """The row of the block that is chunk n."""
         return "(2 * {n})" if self.strong else "{n}"
 
-    @property
-    def reads(self) -> str:
-        """The host's expression for how many blocks a chunk may read."""
+    def reads(self, laid: bool) -> str:
+        """The host's expression for how many blocks a chunk may read, and what came before them, as one more."""
+        if laid:
+            return f"(hierarchy.reads({levels_of(laid, self.base)}, {self.constants}) + 1)"
         return f"hierarchy.reads(N, {self.constants})"
+
+
+def levels_of(laid: bool, base: int) -> str:
+    """The host's expression for how many chunks have blocks of as many levels.
+
+    Of sequences that go on from anywhere a block may reach beyond the first chunk; larger ones hold no more than it.
+    """
+    return f"N * {base}" if laid else "N"
 
 
 def shape_of(base: int, admissibility: Admissibility, chunk: int) -> Shape:
     """The hierarchy of a walk over chunks of `chunk` positions."""
     strong = admissibility == "strong"
     return Shape(base, strong, level(chunk - 1, 0, base, admissibility) + (2 if strong else 1))
+
+
+def reads_by(kernel: Kernel, chunk: str, shape: Shape) -> str:
+    """How many blocks a chunk reads."""
+    if kernel.laid:
+        return f"walks.reads_since({chunk}, past, {shape.base})"
+    return f"walks.reads({chunk}, {shape.constants})"
+
+
+def rank_of(kernel: Kernel, shape: Shape, p: str, end: str) -> None:
+    """Write the `rank` of a chunk's read of the block of a level that ends there."""
+    kernel.line(f"number = {kernel.absolute(end)} // walks.power({p}, {shape.base}) - 1")
+    if kernel.laid:
+        # larger blocks than cover all chunks are one
+        kernel.line(f"top = walks.digits(N - 1, {shape.base})")
+        kernel.line(f"number = tl.where({p} < top, number, 0)")
+        p = f"tl.minimum({p}, top)"
+    kernel.line(f"rank = walks.entry({p}, number, {shape.constants})")
 
 
 def reads_of(kernel: Kernel, buffer: Buffer) -> str:
@@ -84,6 +111,9 @@ class Blocks:
 
     def log_at(self, p: str, end: str) -> str:
         """The address of the log decay of a block."""
+        if self.kernel.laid:
+            # a larger block that ends there holds no more of the sequence
+            p = f"tl.minimum({p}, {self.emit.buffers.per_chunk(self.kernel, self.operators)} - 1)"
         return self.at(self.operators, f"walks.log_row({p}, {end}, {self.kernel.size('N')})")
 
     def state_at(self, buffer: Buffer, row: str) -> str:
@@ -98,10 +128,13 @@ def compose(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
     Every program does a block of level `high`. A block is joined to its left siblings when the last of them ends.
     """
     kernel = emit.kernel
-    operator, states = instruction.operands
-    blocks = Blocks(emit, shape, *instruction.results)
+    operator, states, *_ = instruction.operands
+    blocks = Blocks(emit, shape, *instruction.results[:2])
     kernel.line(f"wide = walks.power({kernel.parameter('high', 'high', varying=True)}, {shape.base})")
-    with kernel.block(f"for n in range(unit * wide, tl.minimum((unit + 1) * wide, {kernel.size('N')})):"):
+    first, last = "unit * wide", "(unit + 1) * wide"
+    if kernel.laid:
+        first, last = f"tl.maximum({first} - past % wide, 0)", f"{last} - past % wide"
+    with kernel.block(f"for n in range({first}, tl.minimum({last}, {kernel.size('N')})):"):
         place = Place("n")
         state, log = emit.value(states, place).name, emit.value(operator, place).name
         _join(emit, blocks, shape, after, state, log, "0")
@@ -110,16 +143,31 @@ def compose(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
 def lift(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer) -> None:
     """The same from blocks of level `low` in memory."""
     kernel = emit.kernel
-    blocks = Blocks(emit, shape, *instruction.results)
+    blocks = Blocks(emit, shape, *instruction.results[:2])
     kernel.line(f"narrow = walks.power({kernel.parameter('low', 'low', varying=True)}, {shape.base})")
     kernel.line(f"wide = walks.power({kernel.parameter('high', 'high', varying=True)}, {shape.base})")
-    kernel.line(f"last = tl.minimum((unit + 1) * wide, {kernel.size('N')})")
-    with kernel.block("for end in range(unit * wide + narrow, last + 1, narrow):"):
+    with _ends(kernel, "narrow"):
         kernel.line("n = end - 1")
         kernel.line(f"row = walks.slot(low, end, {shape.constants})")
         kernel.line(f"state = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
         kernel.line(f"log = tl.load({blocks.log_at('low', 'end')})")
         _join(emit, blocks, shape, after, "state", "log", "low")
+
+
+@contextmanager
+def _ends(kernel: Kernel, width: str) -> Iterator[None]:
+    """A loop over the ends of the blocks of a width in the block of width `wide` that a program does."""
+    if kernel.laid:
+        # those that reach into the sequence
+        kernel.line("first = unit * wide - past % wide")
+        kernel.line("last = tl.minimum(first + wide, N)")
+        kernel.line(f"first += tl.maximum(-first, 0) // {width} * {width}")
+        first = "first"
+    else:
+        kernel.line(f"last = tl.minimum((unit + 1) * wide, {kernel.size('N')})")
+        first = "unit * wide"
+    with kernel.block(f"for end in range({first} + {width}, last + 1, {width}):"):
+        yield
 
 
 def _join(emit: Evaluator, blocks: Blocks, shape: Shape, after: Buffer, state: str, log: str, low: str) -> None:
@@ -130,11 +178,11 @@ def _join(emit: Evaluator, blocks: Blocks, shape: Shape, after: Buffer, state: s
     line(f"width = walks.power(p, {shape.base})")
     line("end = n + 1")
     line(f"tl.store({blocks.log_at('p', 'end')}, decay)")
-    with kernel.block(f"while (end % (width * {shape.base}) == 0) & (width < wide):"):
+    with kernel.block(f"while ({kernel.absolute('end')} % (width * {shape.base}) == 0) & (width < wide):"):
         if shape.strong:
             _keep(blocks, "p")
         line("tl.debug_barrier()")
-        with kernel.block(f"for sibling in range(1, {shape.base}):"):
+        with siblings(kernel, f"range(1, {shape.base})"):
             line(f"row = walks.slot(p, end - sibling * width, {shape.constants})")
             line(f"tl.store({blocks.at(after, 'row')}, decay)")
             line(f"earlier = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
@@ -146,6 +194,17 @@ def _join(emit: Evaluator, blocks: Blocks, shape: Shape, after: Buffer, state: s
     _keep(blocks, "p")
 
 
+@contextmanager
+def siblings(kernel: Kernel, counted: str, width: str = "width") -> Iterator[None]:
+    """A loop over the children of a block before its last one, but for those that come before the sequence does."""
+    with kernel.block(f"for sibling in {counted}:"):
+        if not kernel.laid:
+            yield
+            return
+        with kernel.block(f"if end > sibling * {width}:"):
+            yield
+
+
 def _keep(blocks: Blocks, p: str) -> None:
     line = blocks.kernel.line
     line(f"row = walks.slot({p}, end, {blocks.shape.constants})")
@@ -155,55 +214,88 @@ def _keep(blocks: Blocks, p: str) -> None:
 def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffer) -> None:
     """The gradient of a block's state, from all chunks that read it; the largest blocks come first."""
     kernel, line = emit.kernel, emit.kernel.line
-    gradient, queries, operators, states, lam = instruction.operands
+    gradient, queries, operators, states, lam, *_ = instruction.operands
     blocks = Blocks(emit, shape, operators, states)
     target = emit.buffers.kept[instruction.results[2]]
     choose_block(kernel, shape)
-    line(f"first = walks.first_reader(p, number, {shape.constants})")
-    line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
-    line(f"rank = walks.entry(p, number, {shape.constants})")
+    _readers(kernel, shape)
     line(f"block = {emit.zeros(((0, 'K'), (1, 'V')))}")
     reads = reads_of(kernel, reach)
     with kernel.block("for n in range(first, last):"):
         place = Place("n")
-        line(f"weight = {emit.column(lam, place, f'(p + {shape.nearest})')}")
+        line(f"weight = {emit.column(lam, place, level_read(kernel, shape))}")
         line(f"decay = tiles.exp(tl.load({blocks.at(reach, f'(n * {reads} + rank)')}))")
-        d, operand = emit.narrow(gradient, place), emit.tiling.operand
-        if blocks.diagonal:
-            line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
-            line(f"weighed = (weight[:, None] * {d}).to({operand})")
-        else:
-            line(f"pulled = {emit.plain(queries, place)}")
-            rows = place.tiles[queries].rows
-            line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d}).to({operand})")
-        line(f"block += {emit.dot('tl.trans(pulled)', 'weighed')}")
-    line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
+        gather_read(emit, blocks, queries, gradient, place)
+    line(f"row = {own_row(kernel, shape)}")
     line(f"tl.store({blocks.state_at(target, 'row')}, block)")
+
+
+def gather_read(emit: Evaluator, blocks: Blocks, queries: str, gradient: str, place: Place) -> None:
+    """Add to `block` what one chunk has read of it, by `weight` and from behind a `decay`."""
+    line, d, operand = emit.kernel.line, emit.narrow(gradient, place), emit.tiling.operand
+    if blocks.diagonal:
+        line(f"pulled = ({emit.value(queries, place).name} * decay[None, :]).to({operand})")
+        line(f"weighed = (weight[:, None] * {d}).to({operand})")
+    else:
+        line(f"pulled = {emit.plain(queries, place)}")
+        rows = place.tiles[queries].rows
+        line(f"weighed = ((weight * decay{f' * {rows}' if rows else ''})[:, None] * {d}).to({operand})")
+    line(f"block += {emit.dot('tl.trans(pulled)', 'weighed')}")
+
+
+def level_read(kernel: Kernel, shape: Shape) -> str:
+    """The level at which the block of a program is read: what covers all chunks may be larger than its `p` tells."""
+    if kernel.laid:
+        ends = f"(number + 1) * walks.power(p, {shape.base})"
+        return f"(tl.where(p < top, p, walks.read_level(N, {ends}, p, {shape.constants})) + {shape.nearest})"
+    return f"(p + {shape.nearest})"
+
+
+def own_row(kernel: Kernel, shape: Shape) -> str:
+    """The row of the block `number` of level `p`."""
+    back = " - past" if kernel.laid else ""
+    return f"walks.slot(p, (number + 1) * walks.power(p, {shape.base}){back}, {shape.constants})"
+
+
+def _readers(kernel: Kernel, shape: Shape) -> None:
+    """Write the `first` of the chunks that read a block, the one after the `last`, and the `rank` of their reads."""
+    line, n, consts = kernel.line, kernel.size("N"), shape.constants
+    if not kernel.laid:
+        line(f"first = walks.first_reader(p, number, {consts})")
+        line(f"last = tl.minimum(walks.last_reader(p, number, {consts}), {n})")
+        line(f"rank = walks.entry(p, number, {consts})")
+        return
+    line(f"first = walks.first_reader(p, number, {consts}) - past")
+    line(f"last = tl.where(p < top, walks.last_reader(p, number, {consts}) - past, N)")
+    line("last = tl.minimum(last, N)")
+    line(f"rank = walks.entry(p, tl.where(p < top, number, 0), {consts})")
 
 
 @contextmanager
 def readers(kernel: Kernel, shape: Shape) -> Iterator[None]:
     """A loop over the chunks `n` that read a block; `rank` is which of their reads it is."""
-    kernel.line(f"first = walks.first_reader(p, number, {shape.constants})")
-    kernel.line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
-    kernel.line(f"rank = walks.entry(p, number, {shape.constants})")
+    _readers(kernel, shape)
     with kernel.block("for n in range(first, last):"):
         yield
 
 
 def passing(base: int) -> Units:
-    """The blocks of level `high`, the last of which may not be whole."""
+    """The blocks of level `high`, of which some may not be whole."""
     return Units(f"hierarchy.programs(N, {base}, high)", f"walks.power(high, {base})")
 
 
-def blocks(packed: bool, base: int) -> Units:
-    """All blocks; a packed sequence has room for two a chunk."""
-    return Units("2 * N" if packed else f"hierarchy.blocks(N, {base})", per=2)
+def blocks(tiling: Tiling, base: int) -> Units:
+    """All blocks; a packed sequence has room for two a chunk, or where it goes on from anywhere, for three."""
+    per = 3 if tiling.laid else 2
+    return Units(f"{per} * N" if tiling.packed else f"hierarchy.blocks(N, {base})", per=per)
 
 
 def choose_block(kernel: Kernel, shape: Shape) -> None:
     """`p` and `number` of the block of a program, from the highest level down; blocks that nobody reads end it."""
     line = kernel.line
+    if kernel.laid:
+        _choose_laid(kernel, shape)
+        return
     if kernel.packed:
         with kernel.block(f"if unit >= walks.blocks(N, {shape.base}):"):
             line("return")
@@ -220,15 +312,31 @@ def choose_block(kernel: Kernel, shape: Shape) -> None:
             line("return")
 
 
+def _choose_laid(kernel: Kernel, shape: Shape) -> None:
+    """The same for blocks aligned by the sequence; those of level `top` reach beyond its first chunk in any case."""
+    line, count = kernel.line, f"(past + N) // walks.power(p, {shape.base}) - past // walks.power(p, {shape.base})"
+    line(f"top = walks.digits(N - 1, {shape.base})")
+    line("p = top")
+    line("number = unit")
+    line(f"count = {count}")
+    with kernel.block("while (number >= count) & (p > 0):"):
+        line("number -= count")
+        line("p -= 1")
+        line(f"count = {count}")
+    with kernel.block("if number >= count:"):
+        line("return")
+    line(f"number += past // walks.power(p, {shape.base})")
+    with kernel.block(f"if (p < top) & (number % {shape.base} == {shape.base - 1}):"):
+        line("return")
+
+
 def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buffer) -> None:
     """The gradient of a block's log decay: what its readers read beyond it."""
     kernel, line = emit.kernel, emit.kernel.line
     blocks = Blocks(emit, shape, *instruction.operands[2:4])
     target = emit.buffers.kept[instruction.results[1]]
     choose_block(kernel, shape)
-    line(f"first = walks.first_reader(p, number, {shape.constants})")
-    line(f"last = tl.minimum(walks.last_reader(p, number, {shape.constants}), {kernel.size('N')})")
-    line(f"rank = walks.entry(p, number, {shape.constants})")
+    _readers(kernel, shape)
     reads = reads_of(kernel, shares)
     line(f"total = {blocks.no_log}")
     base = emit.buffers.address(kernel, shares, f"n * {reads}", emit.head)
@@ -252,7 +360,7 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
                 mask = f"(n < last) & (others > rank) & (others < {reads})"
                 line(f"some = tl.load({base} + others + part * {step}, mask={mask}, other=0.0)")
                 line("total += tl.sum(tl.sum(some, 1), 0)")
-    line(f"row = walks.slot(p, (number + 1) * walks.power(p, {shape.base}), {shape.constants})")
+    line(f"row = {own_row(kernel, shape)}")
     line(f"tl.store({blocks.at(target, 'row')}, total)")
 
 
@@ -262,7 +370,7 @@ def descend(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
     `shares` get what the decays after a left child owe: the gradient times the state that they decay.
     """
     kernel, line = emit.kernel, emit.kernel.line
-    operators, states, _, gradient = instruction.operands
+    operators, states, _, gradient, *_ = instruction.operands
     blocks = Blocks(emit, shape, operators, states)
     down = emit.buffers.kept[gradient]
     low, high = (kernel.parameter(x, x, varying=True) for x in ("low", "high"))
@@ -271,15 +379,14 @@ def descend(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
     line("width = wide")
     with kernel.block(f"while p > {low}:"):
         line(f"child = width // {shape.base}")
-        line(f"last = tl.minimum((unit + 1) * wide, {kernel.size('N')})")
-        with kernel.block("for end in range(unit * wide + width, last + 1, width):"):
+        with _ends(kernel, "width"):
             line(f"row = walks.slot(p, end, {shape.constants})")
             line(f"block = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
             if shape.strong:
                 line(f"row = walks.slot(p - 1, end, {shape.constants})")
                 line(f"own = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
                 line(f"tl.store({blocks.state_at(down, 'row')}, own + block)")
-            with kernel.block(f"for sibling in range(1, {shape.base}):"):
+            with siblings(kernel, f"range(1, {shape.base})", "child"):
                 line(f"row = walks.slot(p - 1, end - sibling * child, {shape.constants})")
                 line(f"decay = tiles.exp(tl.load({blocks.at(after, 'row')}))")
                 line(f"handed = {blocks.beside('decay')} * block")
@@ -297,31 +404,42 @@ def descend(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
         line("p -= 1")
 
 
-def leaves(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buffer) -> None:
-    """The gradient of each chunk's log decay: of every block that it is in, and of what it decays inside one."""
+def leaves(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buffer, left: Buffer | None) -> None:
+    """The gradient of each chunk's log decay: of every block that it is in, and of what it decays inside one.
+
+    `left` has that of a last chunk that is not full, which final states are decayed by.
+    """
     kernel, line = emit.kernel, emit.kernel.line
-    operators, states, gradient, _ = instruction.operands
+    operators, states, gradient, *_ = instruction.operands
     blocks = Blocks(emit, shape, operators, states)
     given, target = emit.buffers.kept[gradient], emit.buffers.kept[instruction.results[0]]
     line("n = unit")
     line(f"total = {blocks.no_log}")
     line("p = 0")
     line("width = 1")
-    base, parts = shape.base, shares.count
-    with kernel.block(f"while width <= {kernel.size('N')}:"):
-        line("number = n // width")
-        read = "" if shape.strong else f" & (number % {base} < {base - 1})"
-        with kernel.block(f"if ((number + 1) * width <= N){read}:"):
-            line(f"row = walks.slot(p, (number + 1) * width, {shape.constants})")
+    base, parts, back = shape.base, shares.count, " - past" if kernel.laid else ""
+    read = "" if shape.strong else f" & (number % {base} < {base - 1})"
+    if kernel.laid:
+        line(f"top = walks.digits(N - 1, {base})")
+        read = f" & ((p == top) | (number % {base} < {base - 1}))"
+    with kernel.block("while p <= top:" if kernel.laid else f"while width <= {kernel.size('N')}:"):
+        line(f"number = {kernel.absolute('n')} // width")
+        with kernel.block(f"if ((number + 1) * width{back} <= N){read}:"):
+            line(f"row = walks.slot(p, (number + 1) * width{back}, {shape.constants})")
             line(f"total += tl.load({blocks.at(given, 'row')})")
+        # what comes before the sequence is there for no chunk
+        first = f"tl.maximum(number // {base} * {base}, past // width)" if kernel.laid else f"number // {base} * {base}"
         with (
-            kernel.block(f"if (number // {base} + 1) * {base} * width <= N:"),
-            kernel.block(f"for sibling in range(number // {base} * {base}, number):"),
+            kernel.block(f"if (number // {base} + 1) * {base} * width{back} <= N:"),
+            kernel.block(f"for sibling in range({first}, number):"),
         ):
-            line(f"row = walks.slot(p, (sibling + 1) * width, {shape.constants})")
+            line(f"row = walks.slot(p, (sibling + 1) * width{back}, {shape.constants})")
             step = emit.buffers.part_step(kernel, shares)
             with kernel.block(f"for part in range({parts}):"):
                 line(f"total += tl.load({blocks.at(shares, 'row')} + part * {step})")
         line(f"width *= {base}")
         line("p += 1")
+    if left is not None:
+        with kernel.block(f"if (n == (shift + T) // {emit.tiling.chunk}):"):
+            line(f"total += tl.load({blocks.at(left, 'n')})")
     line(f"tl.store({blocks.at(target, 'n')}, total)")

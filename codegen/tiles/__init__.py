@@ -8,13 +8,13 @@ product and its `input_precision`.
 
 from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
 from maskdsl.codegen.tiles.inverse import inverse
-from maskdsl.codegen.tiles.levels import level_column, pair_weights, place_column, select, select_adjoint
+from maskdsl.codegen.tiles.levels import level_column, level_of, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
 from maskdsl.codegen.tiles.positions import count_levels, held_levels, lowest_level, reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
 from maskdsl.codegen.tiles.scalars import exp, narrow_exp, softplus
-from maskdsl.codegen.tiles.sequences import blank, places, sequence_of
+from maskdsl.codegen.tiles.sequences import blank, places, resumed_places, sequence_of
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum, folded
 
@@ -30,6 +30,7 @@ __all__ = [
     "held_levels",
     "inverse",
     "level_column",
+    "level_of",
     "lowest_level",
     "narrow_exp",
     "near",
@@ -38,6 +39,7 @@ __all__ = [
     "place_column",
     "places",
     "reach",
+    "resumed_places",
     "select",
     "select_adjoint",
     "sequence_of",

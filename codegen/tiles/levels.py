@@ -77,6 +77,12 @@ def level_column(lam: tl.tensor, level: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
+def level_of(t: tl.tensor, s: tl.tensor, COUNT: tl.constexpr, BASE: tl.constexpr) -> tl.tensor:
+    """The level, below COUNT, at which positions t and s are apart under weak admissibility."""
+    return _level(t, s, COUNT, BASE, False)
+
+
+@triton.jit
 def place_column(x: tl.tensor, level: tl.tensor, LP: tl.constexpr) -> tl.tensor:
     """[C] -> [C, LP], x in column `level`, zero elsewhere."""
     return tl.where(tl.arange(0, LP)[None, :] == level, x[:, None], 0.0)

@@ -11,18 +11,24 @@ BLOCK = tl.constexpr(1024)
 
 @triton.jit
 def sequence_of(
-    unit: tl.tensor, origins: tl.tensor, count: tl.tensor, width: tl.tensor, PER: tl.constexpr
+    unit: tl.tensor,
+    origins: tl.tensor,
+    count: tl.tensor,
+    width: tl.tensor,
+    PER: tl.constexpr,
+    ENDS: tl.constexpr,
 ) -> tl.tensor:
     """The sequence, of `count`, that a unit of work belongs to.
 
-    Sequence b, whose chunks are origins[b] up to origins[b + 1], has the units origins[b] * PER // width + b and those
-    after it up to the next one's: room for PER units for every `width` chunks, the last of which may not be whole.
+    Sequence b, whose chunks are origins[b] up to origins[b + 1], has the units origins[b] * PER // width + b * ENDS and
+    those after it up to the next one's: room for PER units for every `width` chunks, of which one, or where ENDS = 2
+    two, may not be whole.
     """
     low = unit * 0
     high = low + count
     while high - low > 1:
         middle = (low + high) // 2
-        before = tl.load(origins + middle) * PER // width + middle <= unit
+        before = tl.load(origins + middle) * PER // width + middle * ENDS <= unit
         low = tl.where(before, middle, low)
         high = tl.where(before, high, middle)
     return low
@@ -37,6 +43,34 @@ def places(
     found[0] are the tokens before each of them, as in `bounds`, and found[1], the origins, its chunks of `size` tokens.
     Whatever `bounds` hold, nothing lies beyond the `tokens` of the row, nor beyond the `slots` that chunks have.
     """
+    _places(bounds, bounds, found, count, size, tokens, slots, False)
+
+
+@triton.jit(do_not_specialize=["count", "size", "tokens", "slots"])
+def resumed_places(
+    bounds: tl.tensor,
+    positions: tl.tensor,
+    found: tl.tensor,
+    count: tl.tensor,
+    size: tl.tensor,
+    tokens: tl.tensor,
+    slots: tl.tensor,
+) -> None:
+    """The same, [3, count + 1], of sequences that go on from `positions`, which are found[2]."""
+    _places(bounds, positions, found, count, size, tokens, slots, True)
+
+
+@triton.jit
+def _places(
+    bounds: tl.tensor,
+    positions: tl.tensor,
+    found: tl.tensor,
+    count: tl.tensor,
+    size: tl.tensor,
+    tokens: tl.tensor,
+    slots: tl.tensor,
+    RESUMED: tl.constexpr,
+) -> None:
     chunks = tl.zeros((), tl.int64)
     for first in range(0, count + 1, BLOCK):
         b = first + tl.arange(0, BLOCK)
@@ -44,7 +78,12 @@ def places(
         end = tl.load(bounds + b + 1, mask=b < count, other=0).to(tl.int64)
         start = tl.minimum(tl.maximum(start, 0), tokens)
         end = tl.minimum(tl.maximum(end, 0), tokens)
-        own = tl.where((b < count) & (start < end), (end - start + size - 1) // size, 0)
+        length = end - start
+        if RESUMED:
+            position = tl.load(positions + b, mask=b < count, other=0)
+            tl.store(found + 2 * (count + 1) + b, position, mask=b < count)
+            length += position % size
+        own = tl.where((b < count) & (start < end), (length + size - 1) // size, 0)
         tl.store(found + b, start, mask=b <= count)
         tl.store(found + count + 1 + b, tl.minimum(chunks + tl.cumsum(own, 0) - own, slots), mask=b <= count)
         chunks += tl.sum(own, 0)

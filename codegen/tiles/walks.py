@@ -14,11 +14,11 @@ import triton.language as tl
 
 @triton.jit
 def power(p: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
-    """BASE**p, the width of a block of level p in chunks."""
+    """BASE**p, the width of a block of level p in chunks, of the type of p."""
     if BASE == 2:
         width = 1 << p
     else:
-        width = 1
+        width = p * 0 + 1
         for _ in range(p):
             width *= BASE
     return width
@@ -42,6 +42,12 @@ def read_level(n: tl.tensor, end: tl.tensor, p: tl.tensor, BASE: tl.constexpr, S
 
 
 @triton.jit
+def level_at(end: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """The level of the largest weak block that ends at `end` > 0."""
+    return read_level(end, end, end * 0, BASE, False)
+
+
+@triton.jit
 def reads(n: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
     """How many blocks chunk n reads."""
     count = 0
@@ -58,6 +64,81 @@ def reads(n: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
             count += rest % BASE
             rest //= BASE
     return count
+
+
+@triton.jit
+def reads_since(n: tl.tensor, past: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """How many weak blocks chunk n of a sequence reads that has come to chunk `past` before; n counts from there.
+
+    One that began earlier holds what there is of it.
+    """
+    count = 0
+    rest = n + past
+    other = past
+    while rest > other:
+        if rest // BASE == other // BASE:
+            count += rest - other
+        else:
+            count += rest % BASE
+        rest //= BASE
+        other //= BASE
+    return count
+
+
+@triton.jit
+def apart(t: tl.tensor, s: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """The level of position s <= t as seen from t under weak admissibility."""
+    level = 0
+    while t > s:
+        t //= BASE
+        s //= BASE
+        level += 1
+    return level
+
+
+@triton.jit
+def digits(t: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """How many digits a number has, none where it is 0: the highest level of what lies before position t."""
+    count = 0
+    while t > 0:
+        t //= BASE
+        count += 1
+    return count
+
+
+@triton.jit
+def width_within(p: tl.tensor, count: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """The width of a block of level p, in 64 bits, or of one that is wider than `count` chunks where p is higher."""
+    return power(tl.minimum(p, digits(count, BASE)).to(tl.int64), BASE)
+
+
+@triton.jit
+def left_at(p: tl.tensor, count: tl.tensor, past: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """How many weak blocks of level p are left at the end of `count` chunks after `past` ones; none of levels < 0."""
+    width = width_within(tl.maximum(p, 0), count + past, BASE)
+    high = (count + past) // width
+    low = past // width
+    number = tl.where(high // BASE == low // BASE, high - low, high % BASE)
+    return tl.where(p < 0, 0, number)
+
+
+@triton.jit
+def shifted(t: tl.tensor, count: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """A number without its last digits, `count` of them."""
+    for _ in range(count):
+        t //= BASE
+    return t
+
+
+@triton.jit
+def next_end(end: tl.tensor, count: tl.tensor, past: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
+    """Where the farthest weak block after `end` ends that is read at the end of `count` chunks after `past` ones."""
+    if end == 0:
+        width = power(apart(count + past, past, BASE) - 1, BASE)
+        end = (past // width + 1) * width - past
+    else:
+        end += power(widest(count - end, BASE), BASE)
+    return end
 
 
 @triton.jit

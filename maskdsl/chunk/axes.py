@@ -85,6 +85,9 @@ def extent(axis: str, sizes: Mapping[str, int]) -> int:
             return -(-sizes["T"] // chunk_size(axis))
         case "C":
             return chunk_size(axis) * rows(axis)
+        case "E" if "S" in sizes:
+            # in a program that is laid out a block may end with every slot, at every level
+            return slot_count(sizes["T"], sizes["S"], chunk_size(axis)) * sizes["L"]
         case "E":
             base, count, total = int(axis.split("b")[1]), -(-sizes["T"] // chunk_size(axis)), 0
             while count:

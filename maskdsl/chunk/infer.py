@@ -20,15 +20,16 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.Weave: range(1, 100),
     ops.Map: range(1, 100),
     ops.Dot: range(2, 3),
-    ops.Scan: (2,),
-    ops.SolvedScan: (5, 6),
+    ops.Scan: (2, 3),
+    ops.SolvedScan: (5, 6, 7),
     ops.Resume: range(5, 6),
-    ops.Tree: range(2, 3),
+    ops.Tree: range(2, 6),
     ops.DecayDot: range(3, 4),
     ops.DecayDotAdjoint: range(4, 5),
-    ops.TreeAdjoint: range(4, 5),
-    ops.Walk: range(4, 5),
-    ops.WalkAdjoint: range(5, 6),
+    ops.TreeAdjoint: range(4, 8),
+    ops.LeftAdjoint: range(3, 4),
+    ops.Walk: range(4, 6),
+    ops.WalkAdjoint: range(5, 7),
     ops.Band: range(4, 6),
     ops.BandAdjoint: range(5, 7),
     ops.Regroup: range(3, 5),
@@ -162,40 +163,56 @@ def _pairs(op: Operation, x: Types) -> Types | None:
 
 def _between_chunks(op: Operation, x: Types) -> Types | None:
     match op:
-        case ops.Scan():
+        case ops.Scan(initial=initial, final=final):
             _require_operator(x[0], x[1])
-            return ((*ax.join(*(t[:3] for t in x)), *x[1][3:]),)
-        case ops.SolvedScan():
-            operator, a, b, v, inverse, *writes = x
+            _require(len(x) == 2 + initial, "an initial state where it has one")
+            states = (*ax.join(*(t[:3] for t in x[:2])), *x[1][3:])
+            return states, *_final(x[2:], states, final)
+        case ops.SolvedScan(final=final) as solved:
+            operator, a, b, v, inverse, *_ = x
+            writes, first = solved.rest(x)
             _require(operator[3:] in (("1", "1"), (a[-1], "1")), "a number or a diagonal as operator")
             _require(a[3:] == b[3:], "two factors of the same rows and channels")
             _require(v[3] == a[3], "values of the factors' rows")
             _require(inverse[3:] == (a[3], a[3]), "a system of the factors' rows")
-            _require(all(t[3:] == (a[-1], v[-1]) for t in writes), "writes of the states' type")
-            lead = ax.join(*(t[:3] for t in x))
-            return ((*lead, a[-1], v[-1]), (*lead, *v[3:]))
+            _require(writes is None or writes[3:] == (a[-1], v[-1]), "writes of the states' type")
+            lead = ax.join(*(t[:3] for t in (*x[:5], *([writes] if writes else []))))
+            states = (*lead, a[-1], v[-1])
+            return states, (*lead, *v[3:]), *_final([first] if first else [], states, final)
         case ops.Resume():
             query, operator, key, value, state = x
             _require(operator[3:] == ("1", "1"), "a number as operator")
             _require(query[-1] == key[-1] == state[-2], "queries, keys and states of the same channels")
             _require(key[3] == value[3] and value[-1] == state[-1], "a value of the states' columns a key")
             return ((*ax.join(*(t[:3] for t in x)), query[3], state[-1]),)
-        case ops.Tree(base):
+        case ops.Tree(base, initial, final):
             _require_operator(x[0], x[1])
             node = ax.nodes(ax.chunk_size(x[1][2]), base)
-            return tuple(_replace(t, 2, node) for t in x)
-        case ops.TreeAdjoint():
+            _require(len(x) == 2 + 2 * final + (initial and final), "keys, values and a state where it has a final one")
+            batch = ax.join(*(t[:2] for t in x))
+            last = ((*batch, "S", "M", "K", "V"),) if final else ()
+            _require(not initial or x[-1][2:] == ("S", "M", "K", "V"), "an initial state")
+            return tuple(_replace(t, 2, node) for t in x[:2]) + last
+        case ops.TreeAdjoint(_, initial, final):
             _require_operator(x[0], x[1])
-            _require(x[:2] == x[2:], "gradients of the types of the nodes")
+            _require(x[:2] == x[2:4], "gradients of the types of the nodes")
+            _require(len(x) == 4 + 2 * final + (initial and final), "a gradient and operators of a final state")
             chunk = ax.chunks(ax.chunk_size(x[1][2]))
-            return tuple(_replace(t, 2, chunk) for t in x[:2])
-        case ops.Walk():
-            query, operator, state, lam = x
+            return tuple(_replace(t, 2, chunk) for t in x[:2]) + x[6:]
+        case ops.LeftAdjoint():
+            gradient, key, value = x
+            _require(gradient[2:] == ("S", "M", key[-1], value[-1]), "the gradient of final states")
+            _require(key[3] == value[3], "a value a key")
+            return key, value
+        case ops.Walk(initial=initial):
+            query, operator, state, lam, *memory = x
+            _require(len(memory) == initial, "an initial state where it has one")
+            _require(all(t[2:] == ("S", "M", "K", "V") for t in memory), "an initial state")
             _require_operator(operator, state)
             _require(query[-1] == state[-2] and lam[-1] == "L", "queries, operators, states and level weights")
             return ((*ax.join(query[:2], state[:2], lam[:2]), *query[2:4], state[-1]),)
-        case ops.WalkAdjoint(base, admissibility):
-            return _adjoint(ops.Walk(base, admissibility), x)
+        case ops.WalkAdjoint(base, admissibility, initial):
+            return _adjoint(ops.Walk(base, admissibility, initial), x)
         case ops.Band():
             query, operator, key, value = x[:4]
             _require_operator(operator, (*operator[:3], query[-1], "V"))
@@ -207,6 +224,13 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
         case ops.BandAdjoint(lags, width, base, admissibility):
             return _adjoint(ops.Band(lags, width, base, admissibility), x)
     return None
+
+
+def _final(initial: Sequence[Axes], states: Axes, final: bool) -> Types:
+    """The type of a scan's final state, where it has one, beside that of an initial one."""
+    for each in initial:
+        _require(each == (*each[:2], "S", *states[3:]), "an initial state for each sequence")
+    return ((*ax.join(states[:2], *(each[:2] for each in initial)), "S", *states[3:]),) if final else ()
 
 
 def _of_a_step(op: Operation, x: Types) -> Types | None:

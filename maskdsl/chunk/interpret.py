@@ -59,8 +59,8 @@ class Interpreter:
         match op:
             case ops.DecayDotAdjoint(steps, row, column, diagonal):
                 return self._adjoint(ops.DecayDot(steps, row, column, diagonal), x, types)
-            case ops.WalkAdjoint(base, admissibility):
-                return self._adjoint(ops.Walk(base, admissibility), x, types)
+            case ops.WalkAdjoint(base, admissibility, initial):
+                return self._adjoint(ops.Walk(base, admissibility, initial), x, types)
             case ops.BandAdjoint(lags, width, base, admissibility):
                 return self._adjoint(ops.Band(lags, width, base, admissibility), x, types)
             case ops.SpansAdjoint(steps, row, column):
@@ -69,12 +69,35 @@ class Interpreter:
             case ops.SelectAdjoint(base, admissibility):
                 lam = torch.zeros(*x[0].shape[:-1], self.sizes["L"], dtype=x[0].dtype)
                 return self._adjoint(ops.Select(base, admissibility), [x[0], lam], types)
+            case ops.TreeAdjoint(base, initial, final) if "S" in self.sizes:
+                return self._laid_tree_adjoint(ops.Tree(base, initial, final), x, types)
             case ops.TreeAdjoint(base):
                 return self._tree_adjoint(base, x, types)
+            case ops.LeftAdjoint(base):
+                size = ax.chunk_size(types[1][3])
+                leave = functools.partial(interpret_slots.left_by_keys, base, self.sequences, size, self.sizes["L"] - 1)
+                return _vjp(leave, x[1:], x[:1])
+            case ops.Tree() if "S" in self.sizes:
+                size = ax.chunk_size(types[1][2])
+                written = [x[0], x[1], *(x[4:] if op.final else [])]
+                *found, last = interpret_slots.tree(
+                    op, written, ops.matrices(types[:2]), self.sequences, size, self.sizes["L"]
+                )
+                if op.final:
+                    left = interpret_slots.left_by_keys(op.base, self.sequences, size, self.sizes["L"] - 1, x[2], x[3])
+                    last = last + left
+                return *found, *([last] if op.final else [])
             case ops.Tree(base):
                 return _tree(base, x[0], x[1], ops.matrices(types))
-            case ops.SolvedScan(reverse):
-                return _solved_scan(reverse, *x)
+            case ops.Scan() if "S" in self.sizes:
+                return interpret_slots.scan(op, x, self.sequences, ax.chunk_size(types[1][2]))
+            case ops.Scan(reverse, every, _, final):
+                begin = x[2] if op.initial else None
+                states, last = (_scan_back if reverse else _scan)(_factors(x[0], types[:1]), x[1], begin)
+                return _thinned(states, every), *([last] if final else [])
+            case ops.SolvedScan(reverse, _, final):
+                *found, last = _solved_scan(reverse, x, *op.rest(x))
+                return *found, *([last] if final else [])
             case ops.Split(dim):
                 return x[0].narrow(dim, 0, 1), x[0].narrow(dim, 1, self.sizes["L"] - 1)
             case ops.Regroup(base, admissibility):
@@ -151,12 +174,11 @@ class Interpreter:
                 return x[0].triu(1 - width)
             case ops.Select(base, admissibility):
                 return _weights(x[0], x[0].shape[-2], 0, 0, base, admissibility).tril()
-            case ops.Scan(reverse, every):
-                factors, writes = _factors(x[0], types), x[1]
-                return _thinned(_scan_back(factors, writes) if reverse else _scan(factors, writes), every)
             case ops.Resume():
                 queries, operators, pushed, v, states = x
                 return _resume(queries, operators.exp(), pushed, v, states)
+            case ops.Walk() if "S" in self.sizes:
+                return interpret_slots.walk(op, x, ops.matrices(types), self.sequences)
             case ops.Walk(base, admissibility):
                 queries, operators, states, lam = x
                 return _walk(queries, _factors(operators, types), states, lam, base, admissibility)
@@ -178,6 +200,16 @@ class Interpreter:
     def _handing_adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         results = ops.HANDING[type(op)][1]
         return _vjp(lambda *leaves: tuple(self.step(op, list(leaves), types[results:])), x[results:], x[:results])
+
+    def _laid_tree_adjoint(self, op: ops.Tree, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
+        size, matrices = ax.chunk_size(types[1][2]), ops.matrices(types[:2])
+        count = ax.extent(ax.chunks(size), self.sizes)
+
+        def blocks(a: Tensor, h: Tensor, *initial: Tensor) -> tuple[Tensor, ...]:
+            found = interpret_slots.tree(op, [a, h, *initial], matrices, self.sequences, size, self.sizes["L"])
+            return found if op.final else found[:2]
+
+        return _vjp(blocks, [x[0][:, :, :count], x[1][:, :, :count], *x[6:]], x[2:5])
 
     def _tree_adjoint(self, base: int, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         # the leaves of a tree are its first nodes
@@ -260,33 +292,37 @@ def _pull(queries: Tensor, factor: Tensor) -> Tensor:
     return queries * factor.transpose(-1, -2) if factor.shape[-1] == 1 else queries @ factor
 
 
-def _scan(factors: Tensor, writes: Tensor) -> Tensor:
-    state = torch.zeros_like(writes[:, :, 0])
+def _scan(factors: Tensor, writes: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The states, and what the last chunk leaves, [B, H, 1, K, V]."""
+    state = torch.zeros_like(writes[:, :, 0]) if initial is None else initial[:, :, 0]
     states = []
     for n in range(writes.shape[2]):
         states.append(state)
         state = _act(factors[:, :, min(n, factors.shape[2] - 1)], state) + writes[:, :, n]
-    return torch.stack(states, 2)
+    return torch.stack(states, 2), state[:, :, None]
 
 
-def _scan_back(factors: Tensor, writes: Tensor) -> Tensor:
-    state = torch.zeros_like(writes[:, :, 0])
+def _scan_back(factors: Tensor, writes: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
+    state = torch.zeros_like(writes[:, :, 0]) if initial is None else initial[:, :, 0]
     states = []
     for n in reversed(range(writes.shape[2])):
         states.append(state)
         a = factors[:, :, n]
         state = (a * state if a.shape[-1] == 1 else a.transpose(-1, -2) @ state) + writes[:, :, n]
-    return torch.stack(states[::-1], 2)
+    return torch.stack(states[::-1], 2), state[:, :, None]
 
 
 def _solved_scan(
-    reverse: bool, logs: Tensor, a: Tensor, b: Tensor, v: Tensor, inverse: Tensor, writes: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Chunk by chunk, from the end with the factors exchanged and the system transposed."""
+    reverse: bool, x: Sequence[Tensor], writes: Tensor | None, initial: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Chunk by chunk, from the end with the factors exchanged and the system transposed; and the last state."""
+    logs, a, b, v, inverse = x[:5]
     if reverse:
         a, b, inverse = b, a, inverse.transpose(-1, -2)
     count = max(t.shape[2] for t in (logs, a, b, inverse, v))
     state = 0 * (a[:, :, 0].transpose(-1, -2) @ inverse[:, :, 0] @ v[:, :, 0] * logs[:, :, 0])
+    if initial is not None:
+        state = state + initial[:, :, 0]
     states, answers = [], []
     for n in reversed(range(count)) if reverse else range(count):
         states.append(state)
@@ -296,7 +332,7 @@ def _solved_scan(
         if writes is not None:
             state = state + writes[:, :, n]
     order = -1 if reverse else 1
-    return torch.stack(states[::order], 2), torch.stack(answers[::order], 2)
+    return torch.stack(states[::order], 2), torch.stack(answers[::order], 2), state[:, :, None]
 
 
 def _thinned(states: Tensor, every: int) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -57,6 +59,159 @@ def _add(states: list[Tensor], seen: int, more: Tensor) -> None:
     """Adds to the state of a level; what has none is dropped."""
     if seen <= len(states):
         states[seen - 1] = states[seen - 1] + more
+
+
+def scan(op: ops.Scan, x: Sequence[Tensor], sequences: Sequences, size: int) -> tuple[Tensor, ...]:
+    """(A, H[, I]) -> S[, F], A being a log."""
+    operators, writes, *initial = x
+    batch, heads, count = torch.broadcast_shapes(operators.shape[:3], writes.shape[:3])
+    operators, writes = (each.expand(batch, heads, count, *each.shape[3:]) for each in (operators, writes))
+    states = torch.zeros_like(writes)
+    final = writes.new_zeros(batch, heads, len(sequences.positions[0]), *writes.shape[3:])
+    if op.initial:
+        final = final + initial[0]
+    for b in range(batch):
+        slots = list(enumerate(sequences.slots(b, size)))
+        for n, slot in reversed(slots) if op.reverse else slots:
+            states[b, :, n] = final[b, :, slot.sequence]
+            final[b, :, slot.sequence] = _moved(operators[b, :, n], states[b, :, n], matrix=False) + writes[b, :, n]
+    return states, *([final] if op.final else [])
+
+
+def tree(
+    op: ops.Tree, x: Sequence[Tensor], matrices: bool, sequences: Sequences, size: int, levels: int
+) -> tuple[Tensor, ...]:
+    """(A, H[, I]) -> EA, EH, F without what keys leave; node p * N + n is the block that ends with slot n."""
+    operators, writes, *initial = x
+    batch, heads = torch.broadcast_shapes(operators.shape[:2], writes.shape[:2])
+    count = writes.shape[2]
+    nodes = [each.new_zeros(batch, heads, levels * count, *each.shape[3:]) for each in (operators, writes)]
+    for b in range(batch):
+        steps, states = (each.expand(batch, heads, count, *each.shape[3:])[b] for each in (operators, writes))
+        slots = sequences.slots(b, size)
+        for p, (n, slot) in itertools.product(range(levels), enumerate(slots)):
+            end, width = slot.origin // size + 1, op.base**p
+            if end % width == 0:
+                block = [m for m in range(n + 1) if _within(slots[m], slot, size, end - width)]
+                for node, made in zip(nodes, _composed(steps[:, block], states[:, block], matrices), strict=True):
+                    node[b, :, p * count + n] = made
+    final = _left_by_blocks(op, operators, writes, initial, matrices, _Slots(sequences, size, levels - 1))
+    # all rows and heads that share an operator have the same
+    return nodes[0][: operators.shape[0], : operators.shape[1]], nodes[1], final
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Slots of `size` positions, and how many levels a memory has."""
+
+    all: Sequences
+    size: int
+    levels: int
+
+    @property
+    def sequences(self) -> int:
+        return len(self.all.positions[0])
+
+    def of(self, row: int) -> list[Slot]:
+        return self.all.slots(row, self.size)
+
+
+def _within(slot: Slot, last: Slot, size: int, begin: int) -> bool:
+    """Whether a slot belongs to the block of the chunks from `begin` on that ends with the slot `last`."""
+    return slot.sequence == last.sequence and slot.origin // size >= begin
+
+
+def _composed(operators: Tensor, writes: Tensor, matrices: bool) -> tuple[Tensor, Tensor]:
+    """The affine map of chunks, [H, n, ..]."""
+    a, h = operators[:, 0], writes[:, 0]
+    for n in range(1, operators.shape[1]):
+        step = operators[:, n]
+        h = _moved(step, h, matrices) + writes[:, n]
+        a = step @ a if matrices else step + a
+    return a, h
+
+
+def _moved(operator: Tensor, state: Tensor, matrix: bool) -> Tensor:
+    return operator @ state if matrix else operator.exp() * state
+
+
+def _left_by_blocks(
+    op: ops.Tree, operators: Tensor, writes: Tensor, initial: Sequence[Tensor], matrices: bool, slots: _Slots
+) -> Tensor:
+    """What every sequence leaves at each level of what came before and of its full chunks, slot by slot."""
+    batch, heads = torch.broadcast_shapes(*(each.shape[:2] for each in (operators, writes, *initial)))
+    count = writes.shape[2]
+    final = writes.new_zeros(batch, heads, slots.sequences, slots.levels, *writes.shape[3:])
+    if initial:
+        final = final + initial[0]
+    steps, states = (each.expand(batch, heads, count, *each.shape[3:]) for each in (operators, writes))
+    memory = {(b, s): list(final[b, :, s].unbind(1)) for b in range(batch) for s in range(slots.sequences)}
+    for b in range(batch):
+        for n, slot in enumerate(slots.of(b)):
+            before = memory[b, slot.sequence]
+            after = [torch.zeros_like(state) for state in before]
+            for j, state in enumerate(before, 1):
+                goes = carry(slot.end, slot.start, j, op.base)
+                _add(after, goes, _moved(steps[b, :, n], state, matrices))
+            if slot.end % slots.size == 0:
+                _add(after, level(slot.end, slot.start, op.base), states[b, :, n])
+            memory[b, slot.sequence] = after
+    return _stacked(memory, final)
+
+
+def left_by_keys(base: int, sequences: Sequences, size: int, levels: int, pushed: Tensor, v: Tensor) -> Tensor:
+    """(P, v) -> what the keys of a last chunk that is not full leave at each level, [B, H, S, M, K, V]."""
+    batch, heads, count = torch.broadcast_shapes(pushed.shape[:3], v.shape[:3])
+    pushed, v = (each.expand(batch, heads, count, *each.shape[3:]) for each in (pushed, v))
+    final = v.new_zeros(batch, heads, len(sequences.positions[0]), levels, pushed.shape[-1], v.shape[-1])
+    memory = {(b, s): list(final[b, :, s].unbind(1)) for b in range(batch) for s in range(final.shape[2])}
+    for b in range(batch):
+        for n, slot in enumerate(sequences.slots(b, size)):
+            for c, token in slot.rows() if slot.end % size else ():
+                seen = level(slot.end, slot.start + token - slot.token, base)
+                _add(memory[b, slot.sequence], seen, pushed[b, :, n, c, :, None] * v[b, :, n, c, None, :])
+    return _stacked(memory, final)
+
+
+def _stacked(memory: dict[tuple[int, int], list[Tensor]], like: Tensor) -> Tensor:
+    """The states of every sequence by level as one tensor."""
+    if not like.shape[3]:
+        return like
+    rows = [[torch.stack(memory[b, s], 1) for s in range(like.shape[2])] for b in range(like.shape[0])]
+    return torch.stack([torch.stack(row, 1) for row in rows])
+
+
+def walk(op: ops.Walk, x: Sequence[Tensor], matrices: bool, sequences: Sequences) -> Tensor:
+    """(R, EA, EH, lam[, I]) -> o, blocks being numbered as `tree` does."""
+    queries, operators, blocks, lam, *initial = x
+    batch, heads = torch.broadcast_shapes(*(each.shape[:2] for each in x))
+    size, slots = queries.shape[3], max(queries.shape[2], lam.shape[2])
+    given = [each.expand(batch, heads, *each.shape[2:]) for each in (queries, operators, blocks, lam)]
+    result = blocks.new_zeros(batch, heads, slots, size, blocks.shape[-1])
+    for b in range(batch):
+        found = sequences.slots(b, size)
+        for n, slot in enumerate(found):
+            own = [each[b, :, min(n, each.shape[2] - 1)] for each in (given[0], given[3])]
+            rows = _Rows(slot, [own[0], own[0].new_zeros(1), own[0], result[b, :, n]], [own[1]])
+            first = next(m for m in range(n + 1) if found[m].sequence == slot.sequence)
+            begin, last = found[first].start, n
+            while last > first:
+                end = found[last].origin // size
+                p = max(p for p in range(end.bit_length() + 1) if end % op.base**p == 0)
+                node = min(p, blocks.shape[2] // slots - 1) * slots + last - 1
+                seen = level(slot.origin, found[last - 1].origin, op.base)
+                result[b, :, n] += rows.weighted(lambda t, seen=seen: seen) @ given[2][b, :, node]  # type: ignore[misc]
+                rows.queries = _pulled(rows.queries, given[1][b, :, node], matrices)
+                last -= min(op.base**p, last - first)
+            for memory in initial:
+                for j in range(1, memory.shape[3] + 1):
+                    weighed = rows.weighted(lambda t, j=j, begin=begin: carry(t, begin, j, op.base))  # type: ignore[misc]
+                    result[b, :, n] += weighed @ memory.expand(batch, heads, -1, -1, -1, -1)[b, :, slot.sequence, j - 1]
+    return result
+
+
+def _pulled(queries: Tensor, operator: Tensor, matrix: bool) -> Tensor:
+    return queries @ operator if matrix else queries * operator.exp().transpose(-1, -2)
 
 
 def slide(op: ops.Slide, x: Sequence[Tensor], sequences: Sequences) -> tuple[Tensor, ...]:

@@ -296,25 +296,37 @@ class SelectAdjoint(Operation):
 
 @dataclass(frozen=True)
 class Scan(Operation):
-    """(A, H) -> S: S[0] = 0, S[n + 1] = A[n] S[n] + H[n].
+    """(A, H[, I]) -> S[, F]: S[0] = I, S[n + 1] = A[n] S[n] + H[n], F = S[N].
 
-    Reversed: P[N - 1] = 0, P[n - 1] = A[n]' P[n] + H[n]. S[n] is there only for n divisible by `every`.
+    Reversed: P[N - 1] = I, P[n - 1] = A[n]' P[n] + H[n], F = P[-1]. S[n] is there only for n divisible by `every`. I
+    and F are [B, H, S, K, V]: I is there where the scan has an `initial` state, and zero otherwise; F is there where it
+    has a `final` one.
     """
 
     reverse: bool = False
     every: int = 1
+    initial: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True)
 class SolvedScan(Operation):
-    """(A, a, b, u, X[, H]) -> S, W: a scan whose chunks solve a system for what they write.
+    """(A, a, b, u, X[, H][, I]) -> S, W[, F]: a scan whose chunks solve a system for what they write.
 
-    S[0] = 0, W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = A[n] S[n] + a[n]' W[n] + H[n], no H being zero. Reversed:
-    S[N - 1] = 0, W[n] = X[n]' (u[n] + a[n] S[n]), S[n - 1] = A[n]' S[n] + b[n]' W[n] + H[n]. X [.., R, R] is the
-    inverse of a system of R rows a chunk, a and b are [.., R, K], u and W [.., R, V]; A is a number or a diagonal.
+    S[0] = I, W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = A[n] S[n] + a[n]' W[n] + H[n], no H being zero. Reversed:
+    S[N - 1] = I, W[n] = X[n]' (u[n] + a[n] S[n]), S[n - 1] = A[n]' S[n] + b[n]' W[n] + H[n]. X [.., R, R] is the
+    inverse of a system of R rows a chunk, a and b are [.., R, K], u and W [.., R, V]; A is a number or a diagonal. I
+    and F are as in `Scan`.
     """
 
     reverse: bool = False
+    initial: bool = False
+    final: bool = False
+
+    def rest(self, operands: Sequence[_Operand]) -> tuple[_Operand | None, _Operand | None]:
+        """H and I of the operands, None for what is absent."""
+        writes = operands[5] if len(operands) > 5 + self.initial else None
+        return writes, operands[-1] if self.initial else None
 
 
 @dataclass(frozen=True)
@@ -328,39 +340,60 @@ class Resume(Operation):
 
 @dataclass(frozen=True)
 class Tree(Operation):
-    """(A, H) -> EA, EH: the affine map of every whole aligned block of base**p chunks, for all p.
+    """(A, H[, P, v][, I]) -> EA, EH[, F]: the affine map of every whole aligned block of base**p chunks, for all p.
 
     Blocks compose: (A2, H2) after (A1, H1) is (A2 A1, A2 H1 + H2); of logs, (A2 + A1, exp(A2) * H1 + H2).
+
+    In a program that is laid out, blocks are aligned by position 0 of a sequence and hold as much as it has of them,
+    and a tree may be of chunks to which P' v is written. F is what that leaves at each level, as in `Relay`, where the
+    tree has a `final` state; I comes in where it has an `initial` one as well.
     """
 
     base: int
+    initial: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True)
 class TreeAdjoint(Operation):
-    """(EA, EH, dEA, dEH) -> dA, dH."""
+    """(EA, EH, dEA, dEH[, dF, A][, I]) -> dA, dH[, dI]; what P and v get is another operation's business."""
+
+    base: int
+    initial: bool = False
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class LeftAdjoint(Operation):
+    """(dF, P, v) -> dP, dv: the gradients of a tree's final states with respect to keys and values.
+
+    Only those of a last chunk that is not full have any; what full chunks write comes in as H.
+    """
 
     base: int
 
 
 @dataclass(frozen=True)
 class Walk(Operation):
-    """(R, EA, EH, lam) -> o: the reads of a hierarchy beyond a chunk's near neighbours, nearest block first.
+    """(R, EA, EH, lam[, I]) -> o: the reads of a hierarchy beyond a chunk's near neighbours, nearest block first.
 
     For each block that chunk n reads: o += lam[:, level] * (R @ EH[block]), then R = R @ EA[block]. R [.., C, K] is
-    the query pulled back to the start of chunk n (weak) or of chunk n - 1 (strong).
+    the query pulled back to the start of chunk n (weak) or of chunk n - 1 (strong). In a program that is laid out it
+    may go on to the `initial` states of sequences, which it reads by level as `Relay` does.
     """
 
     base: int
     admissibility: Admissibility
+    initial: bool = False
 
 
 @dataclass(frozen=True)
 class WalkAdjoint(Operation):
-    """(do, R, EA, EH, lam) -> dR, dEA, dEH, dlam."""
+    """(do, R, EA, EH, lam[, I]) -> dR, dEA, dEH, dlam[, dI]."""
 
     base: int
     admissibility: Admissibility
+    initial: bool = False
 
 
 @dataclass(frozen=True)

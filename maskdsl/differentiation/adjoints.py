@@ -73,7 +73,7 @@ class Adjoints:
             case ops.Inverse():
                 return [self._inverse(x[0], instruction.results[0], dy)]
             case ops.Scan(reverse=False):
-                return self._scan(x, instruction.results[0], dy)
+                return self._scan(instruction, grads)
             case ops.SolvedScan(reverse=False):
                 return self._solved_scan(instruction, grads)
             case ops.Spans(steps, row, column):
@@ -82,10 +82,10 @@ class Adjoints:
                 return [build(ops.SelectAdjoint(base, admissibility), dy, name=f"d_{x[0]}")]
             case ops.DecayDot(steps, row, column, diagonal):
                 return build.apply(ops.DecayDotAdjoint(steps, row, column, diagonal), dy, *x, name="d_pairs")
-            case ops.Tree(base):
-                return build.apply(ops.TreeAdjoint(base), *instruction.results, *grads, name="d_leaves")
-            case ops.Walk(base, admissibility):
-                return build.apply(ops.WalkAdjoint(base, admissibility), dy, *x, name="d_walked")
+            case ops.Tree():
+                return self._tree(instruction, grads)
+            case ops.Walk(base, admissibility, initial):
+                return build.apply(ops.WalkAdjoint(base, admissibility, initial), dy, *x, name="d_walked")
             case ops.Band(lags, width, base, admissibility):
                 return build.apply(ops.BandAdjoint(lags, width, base, admissibility), dy, *x, name="d_banded")
             case ops.Relay(base, admissibility):
@@ -171,10 +171,15 @@ class Adjoints:
         full = self.build(ops.Dot(False, True), half, inverse, name=f"d_{system}_full")
         return self.build(ops.Tril(-1), full, name=f"d_{system}")
 
-    def _scan(self, operands: Sequence[str], states: str, dy: str) -> Sequence[str | None]:
-        operator, writes = operands
-        after = self.build(ops.Scan(reverse=True), operator, dy, name=f"d_{writes}")
-        return [self._of_operator(operator, states, after), self.reduce(after, self.build.types[writes])]
+    def _scan(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
+        """The same scan from the end, which goes from the gradient of the final state to that of the initial one."""
+        op, (operator, writes, *initial) = instruction.op, instruction.operands
+        assert isinstance(op, ops.Scan)
+        back = ops.Scan(reverse=True, initial=op.final, final=op.initial)
+        after, *first = self.build.apply(back, operator, *grads, name=f"d_{writes}")
+        found = [self._of_operator(operator, instruction.results[0], after)]
+        found.append(self.reduce(after, self.build.types[writes]))
+        return [*found, *(self.reduce(d, self.build.types[x]) for d, x in zip(first, initial, strict=True))]
 
     def _of_operator(self, operator: str, states: str, after: str) -> str:
         """The gradient of a chunk's operator, from the states before it and the gradients of those after it."""
@@ -187,12 +192,15 @@ class Adjoints:
 
     def _solved_scan(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
         """The same scan from the end: dW enters as values do, dS as writes do, and it answers dv, as in `_solve`."""
-        build, types = self.build, self.build.types
-        operator, a, b, v, inverse, *writes = instruction.operands
-        states, answers = instruction.results
-        d_states, d_answers = grads
-        after, d_v = build.apply(
-            ops.SolvedScan(reverse=True), operator, a, b, d_answers, inverse, d_states, name=f"d_{answers}"
+        build, types, op = self.build, self.build.types, instruction.op
+        assert isinstance(op, ops.SolvedScan)
+        operator, a, b, v, inverse, *_ = instruction.operands
+        writes, initial = op.rest(instruction.operands)
+        states, answers, *_ = instruction.results
+        d_states, d_answers, *d_final = grads
+        back = ops.SolvedScan(reverse=True, initial=op.final, final=op.initial)
+        after, d_v, *first = build.apply(
+            back, operator, a, b, d_answers, inverse, d_states, *d_final, name=f"d_{answers}"
         )
         found = [self._of_operator(operator, states, after)]
         for factor, left, right in ((a, answers, after), (b, d_v, states)):
@@ -203,7 +211,10 @@ class Adjoints:
             pairs = [build(ops.Cast(wide=True), x, name=f"{x}_double") for x in pairs]
         full = build(ops.Dot(False, True), *pairs, name=f"d_{system}_full")
         d_system = self._below_diagonal(full, system)
-        return [*found, self.reduce(d_v, types[v]), d_system, *(self.reduce(after, types[x]) for x in writes)]
+        found += [self.reduce(d_v, types[v]), d_system]
+        if writes is not None:
+            found.append(self.reduce(after, types[writes]))
+        return [*found, *(self.reduce(d, types[x]) for d, x in zip(first, [initial] if initial else [], strict=True))]
 
     def _is_rounded(self, inverse: str) -> bool:
         """Whether a scan takes an inverse in the precision of the call."""
@@ -213,6 +224,18 @@ class Adjoints:
                 return True
             maker = self.build.makers[maker.operands[0]]
         return False
+
+    def _tree(self, instruction: Instruction, grads: Sequence[str]) -> Sequence[str | None]:
+        build, op = self.build, instruction.op
+        assert isinstance(op, ops.Tree)
+        operator, _, *keys_and_initial = instruction.operands
+        keys, ends = keys_and_initial[:2], [operator, *keys_and_initial[2:]] if op.final else []
+        adjoint = ops.TreeAdjoint(op.base, op.initial, op.final)
+        d_operator, d_writes, *d_initial = build.apply(
+            adjoint, *instruction.results[:2], *grads, *ends, name="d_leaves"
+        )
+        d_keys = build.apply(ops.LeftAdjoint(op.base), grads[2], *keys, name="d_left") if op.final else ()
+        return [d_operator, d_writes, *d_keys, *d_initial]
 
     def reduce(self, grad: str, target: Axes) -> str:
         """A gradient summed over the axes along which its value was broadcast."""

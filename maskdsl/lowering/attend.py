@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import sympy
 
@@ -10,7 +11,7 @@ from maskdsl.chunk import ops
 from maskdsl.lowering.chunking import chunk_size
 from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
 from maskdsl.lowering.expressions import Expressions
-from maskdsl.lowering.hand import Hand, handed
+from maskdsl.lowering.hand import handed
 from maskdsl.lowering.memory import Memory, memories_of
 from maskdsl.lowering.path import Block, Reflection, block, decays, solved, steps
 from maskdsl.lowering.timeline import Timeline, Vector, timeline
@@ -29,7 +30,7 @@ def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: st
     """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
     total = sympy.S.Zero
     memories = memories_of(name, node)
-    if node.scale.kind is Kind.CONST and emit.hand is None and all(_is_solved(memory.term) for memory in memories):
+    if node.scale.kind is Kind.CONST and not emit.hand.laid and all(_is_solved(memory.term) for memory in memories):
         # queries are scaled on the way anyway, and gradients of the output stay as they came
         node = dataclasses.replace(node, q=multiply(node.scale, node.q), scale=ONE)
     for term, memory in zip(normalize(node.mask).terms, memories, strict=True):
@@ -65,7 +66,7 @@ class TermLowering:
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
-        scanned = _is_solved(self.term) and self.emit.hand is None
+        scanned = _is_solved(self.term) and not self.emit.hand.laid
         total = self._solved(node) if scanned else self._blocks(node)
         return self.emit.unchunk(total, self.size, "o_term")
 
@@ -79,7 +80,7 @@ class TermLowering:
             part = part.changed(self._narrow)
         v = self._values(node)
         near = self.emit.dot(self._masked(part.scores), v, "inside")
-        far = self._far(part, v) if self.emit.hand is None else self._handed(part, v, self.emit.hand)
+        far = self._handed(part, v) if self.emit.hand.laid else self._far(part, v)
         return near if far is None else self.emit.add(near, far, "o_chunks")
 
     def _solved(self, node: Attend) -> str:
@@ -97,7 +98,9 @@ class TermLowering:
         pulled, *operands = emit.match(
             CHUNK_HEADS, plain.pulled, plain.decay, found.leaving, found.entering, values, inverse, *writes
         )
-        before, written = emit.builder.apply(ops.SolvedScan(), *operands, name="before")
+        op = ops.SolvedScan(initial=emit.hand.initial, final=emit.hand.final)
+        before, written, *last = emit.builder.apply(op, *operands, *self._first_state(), name="before")
+        self._keep(last)
         inside = emit.dot(precise.answers, self._precise(written, wide=True), "inside")
         if found.reads is not None:
             own = emit.dot(decays(path[0], path[2], path[3]).scores, self._precise(v, wide=True), "own")
@@ -159,10 +162,13 @@ class TermLowering:
             lags = (self.term.window - 2) // self.size + 1 if self.term.window > 1 else 0
             return self._band(part, v, lags) if lags else None
         states = self.emit.dot(part.pushed, v, "states", tx=True)
-        hierarchy = self.term.hierarchy
+        hierarchy, hand = self.term.hierarchy, self.emit.hand
         if hierarchy is None:
             pulled, *operands = self.emit.match(CHUNK_HEADS, part.pulled, part.decay, states)
-            return self.emit.dot(pulled, self.emit(ops.Scan(), *operands, name="before"), "carried_over")
+            op = ops.Scan(initial=hand.initial, final=hand.final)
+            before, *last = self.emit.builder.apply(op, *operands, *self._first_state(), name="before")
+            self._keep(last)
+            return self.emit.dot(pulled, before, "carried_over")
         operator, states, pulled = self.emit.match(CHUNK_HEADS, self._operator(part), states, part.pulled)
         weights = self._weights(hierarchy)
         near = None
@@ -174,9 +180,22 @@ class TermLowering:
         far = self.emit(walk, pulled, operators, blocks, weights, name="walked")
         return far if near is None else self.emit.add(near, far, "beyond")
 
-    def _handed(self, part: Block, v: str, hand: Hand) -> str | None:
+    def _first_state(self) -> list[str]:
+        """The state before the first chunk, where one is handed in."""
+        if not self.emit.hand.initial:
+            return []
+        return [self._entering(name, axes) for name, axes in handed(self.memory).items()]
+
+    def _keep(self, memories: Sequence[str]) -> None:
+        """Memories after the last chunk, as they are handed out."""
+        for (name, axes), value in zip(handed(self.memory).items(), memories, strict=False):
+            whole = self.emit.type(value) == axes
+            self.emit.final[name] = value if whole else self.emit(ops.Expand(axes), value, name="handed_whole")
+
+    def _handed(self, part: Block, v: str) -> str | None:
         """What a slot reads of its sequence's memory, which it hands on to the next."""
         buffers, hierarchy, window = handed(self.memory), self.term.hierarchy, self.term.window
+        hand = self.emit.hand
         if not buffers:
             return None
         before = [self._entering(name, axes) if hand.initial else self._nothing(axes) for name, axes in buffers.items()]
@@ -185,10 +204,7 @@ class TermLowering:
         op = ops.Relay(base, admissibility) if window is None else ops.Slide(window, base, admissibility)
         operands = part.pulled, part.decay, part.pushed, v, *before, *weights, *part.rank_one
         out, *after = self.emit.builder.apply(op, *self.emit.match(CHUNK_HEADS, *operands), name="handed")
-        if hand.final:
-            for (name, axes), value in zip(buffers.items(), after, strict=True):
-                whole = self.emit.type(value) == axes
-                self.emit.final[name] = value if whole else self.emit(ops.Expand(axes), value, name="handed_whole")
+        self._keep(after if hand.final else [])
         return out
 
     def _entering(self, name: str, axes: ops.Axes) -> str:

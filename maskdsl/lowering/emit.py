@@ -9,7 +9,7 @@ import sympy
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Builder
-from maskdsl.lowering.hand import Hand
+from maskdsl.lowering.hand import ALONE, Hand
 from maskdsl.scalar.symbols import symbol
 
 TOKEN_HEADS, CHUNK_HEADS = 2, 1
@@ -21,10 +21,10 @@ _MARK = "%"
 class Emitter:
     """A builder with the few idioms that lowering repeats; values are names, expressions mention them by `ref`.
 
-    `hand` is None where the program is not laid out; `final` are the memories that a laid-out one hands out, by name.
+    `hand` says what memories the program takes and hands out, and `final` are those that it hands out, by name.
     """
 
-    def __init__(self, builder: Builder, hand: Hand | None = None) -> None:
+    def __init__(self, builder: Builder, hand: Hand = ALONE) -> None:
         self.builder, self.hand = builder, hand
         self.final: dict[str, str] = {}
 
@@ -93,14 +93,14 @@ class Emitter:
         batch, token, head, *rest = self.type(value)
         if token == "1":
             return self(ops.Align((batch, head, "1", "1", *rest)), value, name=value)
-        if self.hand is None:
+        if not self.hand.laid:
             return self(ops.Chunk(size), value, name=f"{value}_chunks")
         rows = value if batch == "B" else self(ops.Expand(("B", token, head, *rest)), value, name=f"{value}_rows")
         return self(ops.Lay(size), rows, name=f"{value}_slots")
 
     def unchunk(self, value: str, size: int, name: str) -> str:
         """A value at chunk level moved to token level."""
-        return self(ops.Unchunk(size) if self.hand is None else ops.Unlay(size), value, name=name)
+        return self(ops.Unlay(size) if self.hand.laid else ops.Unchunk(size), value, name=name)
 
     def every_token(self, value: str) -> str:
         """A value at token level with a token axis of its own."""

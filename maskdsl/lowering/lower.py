@@ -10,21 +10,22 @@ from maskdsl.lowering.attend import lower_attend
 from maskdsl.lowering.body import lower_body
 from maskdsl.lowering.emit import Emitter
 from maskdsl.lowering.expressions import Expressions
-from maskdsl.lowering.hand import Hand
+from maskdsl.lowering.hand import ALONE, Hand, anywhere
+from maskdsl.lowering.memory import memories
 from maskdsl.spec import Spec
 
 
-def lower(
-    spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None = None, hand: Hand | None = None
-) -> Program:
+def lower(spec: Spec, ratios: Mapping[str, int] | None = None, chunk: int | None = None, hand: Hand = ALONE) -> Program:
     """The forward program: inputs by name to the output `o` [B, T, H, V].
 
-    With `hand` it is laid out: it reads and puts out the buffers of `maskdsl.lowering.hand`, by their names.
+    It reads and puts out the buffers that `hand` tells, by their names.
 
     `ratios` gives, for each key input, how many heads share one of its heads (1 where absent); `chunk` overrides the
-    chunk size. Raises ValueError for a chunk size that a hierarchy of the spec does not allow, and for an output
-    without inputs.
+    chunk size. Raises ValueError for a chunk size that a hierarchy of the spec does not allow, for an output without
+    inputs, and for memories by position of a program that is not laid out.
     """
+    if (hand.initial or hand.final) and not hand.laid and not all(map(anywhere, memories(spec))):
+        raise ValueError(f"The memories of '{spec.name}' go by position, for which a program has to be laid out.")
     builder = Builder(spec.name)
     emit = Emitter(builder, hand)
     expressions = Expressions(emit)

@@ -13,6 +13,7 @@ At position pos, the number of tokens seen, A[u] being the step operator of toke
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from maskdsl.chunk import axes as ax
@@ -48,6 +49,7 @@ class Memory:
         return f"{self.name}.{buffer.name}"
 
 
+@functools.lru_cache(maxsize=64)
 def memories(spec: Spec) -> tuple[Memory, ...]:
     """The memories of a spec, in the order of its attends and their terms."""
     attends = [(each.name, each.node) for each in spec.definitions if isinstance(each.node, Attend)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from maskdsl.lowering.hand import ALONE, Hand
+
 Mode = Literal["bf16", "fp16", "fp32"]
 """The precision of a call: what its key and value inputs promote to. Gates and weights may be wider."""
 
@@ -22,7 +24,7 @@ class Configuration:
     `V` are the widths of keys and values, 0 where no input has that axis. `levels` is the number of levels padded to
     a power of two, 0 without them. `chunk` overrides the chunk size. Where it is not for `training`, nothing is kept
     for gradients, and there are no kernels for them. Where it is `packed`, the batch row holds sequences one after
-    another.
+    another. `hand` says what states sequences begin and end with.
     """
 
     ratios: tuple[tuple[str, int], ...]
@@ -34,6 +36,7 @@ class Configuration:
     device: DeviceKind = "cuda"
     training: bool = True
     packed: bool = False
+    hand: Hand = ALONE
 
     def width(self, extent: int) -> int:
         """The extent of a tile that holds `extent` entries along K or V; 0 for none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.ops import Axes, Operation
@@ -10,11 +10,11 @@ from maskdsl.chunk.program import Instruction, Program
 from maskdsl.schedule.unsupported import Unsupported
 
 IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
-    ops.Scan: (0,),
-    ops.SolvedScan: (0, 1),
-    ops.Tree: (0, 1),
-    ops.TreeAdjoint: (0, 1),
-    ops.WalkAdjoint: (1, 2),
+    ops.Scan: (0, 1),
+    ops.SolvedScan: (0, 1, 2),
+    ops.Tree: (0, 1, 2),
+    ops.TreeAdjoint: (0, 1, 2),
+    ops.WalkAdjoint: (1, 2, 4),
     ops.BandAdjoint: (1,),
     ops.DecayDot: (0,),
     ops.DecayDotAdjoint: (0, 1, 2),
@@ -26,7 +26,7 @@ So are pairs of positions with a decay a channel between them: a kernel of their
 The adjoint of a band makes its one of what the kernel over chunks leaves in memory beside the other results.
 """
 
-BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint, ops.Resume)
+BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint, ops.Resume, ops.LeftAdjoint)
 """Operations whose other results a kernel makes chunk by chunk, of blocks or of other chunks: never done twice."""
 
 ADJOINT = (ops.WalkAdjoint, ops.BandAdjoint)
@@ -55,10 +55,21 @@ SUPPORTED = (
 """What kernels are printed for."""
 
 
+def in_memory(instruction: Instruction) -> tuple[str, ...]:
+    """The results of an instruction that are made for all chunks at once."""
+    made = IN_MEMORY.get(type(instruction.op), ())
+    return tuple(x for n, x in enumerate(instruction.results) if n in made)
+
+
 def takes_matrices(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
     """Whether an operation between chunks multiplies by matrices."""
     between = isinstance(instruction.op, BETWEEN) or type(instruction.op) in IN_MEMORY
     return between and ops.matrices([types[x] for x in instruction.operands])
+
+
+def solves_back(instruction: Instruction) -> bool:
+    """Whether an instruction is a scan from the end whose chunks solve systems."""
+    return isinstance(instruction.op, ops.SolvedScan) and instruction.op.reverse
 
 
 def is_pairs(axes: Axes) -> bool:
@@ -67,8 +78,8 @@ def is_pairs(axes: Axes) -> bool:
 
 
 def small(axes: Axes) -> bool:
-    """Whether a value has nothing to do with positions."""
-    return not any(axis[0] in "TNEC" for axis in axes)
+    """Whether a value has nothing to do with positions or sequences."""
+    return not any(axis[0] in "TNECS" for axis in axes)
 
 
 def crosses(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
@@ -90,7 +101,7 @@ def summed_over_values(program: Program) -> frozenset[str]:
     types, found = program.types, set[str]()
     for instruction in program.instructions:
         op, x = instruction.op, instruction.operands
-        over = isinstance(op, ops.WalkAdjoint | ops.BandAdjoint) or bool(found & set(x))
+        over = isinstance(op, ops.WalkAdjoint | ops.BandAdjoint | ops.LeftAdjoint) or bool(found & set(x))
         if isinstance(op, ops.Dot):
             over |= types[x[0]][-2 if op.transpose_x else -1] == "V"
         elif isinstance(op, ops.Sum):
@@ -100,9 +111,9 @@ def summed_over_values(program: Program) -> frozenset[str]:
     return frozenset(found)
 
 
-def linear(program: Program, gradient: str | None) -> frozenset[str]:
-    """The values that are linear in the gradient of the output, so that rounding them costs no digits elsewhere."""
-    return behind(program, lambda i: isinstance(i.op, ops.Load) and i.op.name == gradient)
+def linear(program: Program, gradients: Collection[str]) -> frozenset[str]:
+    """The values that are linear in the gradients of outputs, so that rounding them costs no digits elsewhere."""
+    return behind(program, lambda i: isinstance(i.op, ops.Load) and i.op.name in gradients)
 
 
 def behind(program: Program, starts: Callable[[Instruction], bool]) -> frozenset[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs
+from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs, solves_back
 from maskdsl.schedule.rows import is_slow, of_positions
 from maskdsl.schedule.systems import answers, scanned, solved_systems, system_pairs
 
@@ -55,7 +55,7 @@ class Phases:
 
     def _hands_down(self, instruction: Instruction) -> bool:
         """Whether an instruction carries gradients of states from chunk to chunk, and takes much memory."""
-        return isinstance(instruction.op, ops.TreeAdjoint) or instruction.op == ops.SolvedScan(reverse=True)
+        return isinstance(instruction.op, ops.TreeAdjoint) or solves_back(instruction)
 
     def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
         """The phase in which an instruction is done.
@@ -143,7 +143,7 @@ class Phases:
 
     def _needed_between(self) -> frozenset[str]:
         """All that an operation between chunks needs, or where scans solve systems, the last ones."""
-        scans = [i for i in self.program.instructions if i.op == ops.SolvedScan(reverse=True)]
+        scans = [i for i in self.program.instructions if solves_back(i)]
         between = scans or [
             i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)
         ]

@@ -10,6 +10,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.differentiation.differentiate import differentiate, gradient_name
 from maskdsl.lowering.lower import lower
+from maskdsl.schedule.blocks import in_blocks, in_chunks
 from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
 from maskdsl.schedule.narrowing import narrowed
@@ -41,7 +42,7 @@ class Plan:
     """The stages of both directions.
 
     `forward` and `joint` are the programs that they divide, `kept` the values that the forward stages leave in memory
-    for the backward ones, `gradient` the name under which these load the gradient of the output. Without training
+    for the backward ones, `gradients` the names under which these load those of the outputs, o first. Without training
     nothing is kept, and there are no backward stages.
     """
 
@@ -50,16 +51,20 @@ class Plan:
     first: Stages
     second: Stages
     kept: tuple[str, ...]
-    gradient: str
+    gradients: tuple[str, ...]
 
 
 def plan(spec: Spec, configuration: Configuration) -> Plan:
     """Divide a spec; raises `Unsupported` where there are no kernels for its paths, or it mixes chunk sizes."""
-    lowered = unshare(
-        lower(spec, dict(configuration.ratios), configuration.chunk or tile_size(spec, configuration.mode))
+    training, hand = configuration.training, configuration.hand
+    size = configuration.chunk or tile_size(spec, configuration.mode)
+    lowered = lower(spec, dict(configuration.ratios), size, hand)
+    if hand.laid:
+        lowered = in_chunks(in_blocks(lowered))
+    lowered = unshare(lowered)
+    joint, forward = (
+        narrowed(outward(hoist(each))) for each in (differentiate(lowered) if training else lowered, lowered)
     )
-    training = configuration.training
-    joint, forward = (narrowed(outward(hoist(each))) for each in (differentiate(lowered), lowered))
     if not configuration.packed:
         forward = resumed(forward, training)
     sizes = _typical(configuration)
@@ -68,8 +73,8 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     kept = (*left, *solved_systems(forward), *first.rows) if training else ()
     later = [output for output in joint.outputs if training and output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
-    gradient = gradient_name(forward, "o")
-    return Plan(forward, joint, first, stages(backward, sizes, gradient, precise_values(joint)), kept, gradient)
+    gradients = tuple(gradient_name(forward, name) for name, _ in forward.outputs)
+    return Plan(forward, joint, first, stages(backward, sizes, gradients, precise_values(joint)), kept, gradients)
 
 
 def heads_together(configuration: Configuration, direction: Direction) -> int:

@@ -20,7 +20,7 @@ from maskdsl.chunk.program import Instruction
 from maskdsl.mask.nodes import Kind
 from maskdsl.schedule.configuration import Configuration
 from maskdsl.schedule.cost import elements, flops, reads
-from maskdsl.schedule.kinds import IN_MEMORY, linear
+from maskdsl.schedule.kinds import in_memory, linear
 from maskdsl.schedule.plan import Direction, Plan, heads_together, plan, value_columns
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 from maskdsl.spec import Spec
@@ -116,8 +116,8 @@ class _Count:
         self.maker = {r: i for i in self.program.instructions for r in i.results}
         self.heads = heads_together(configuration, direction)
         half = {i.name for i in spec.inputs if i.kind in (Kind.KEY, Kind.VALUE)}
-        self.half = half | {f"d_{name}" for name in half} | {"o", divided.gradient}
-        self.linear = linear(self.program, divided.gradient if direction == "backward" else None)
+        self.half = half | {f"d_{name}" for name in half} | {"o", divided.gradients[0]}
+        self.linear = linear(self.program, divided.gradients if direction == "backward" else ())
         self.totals = {r for i in self.plan.totals for r in i.results}
         self.all_kept = {
             x
@@ -195,7 +195,7 @@ class _Count:
 
     def _made_between(self, instruction: Instruction) -> tuple[str, ...]:
         """The results that a stage between chunks makes for all of them."""
-        return tuple(instruction.results[n] for n in IN_MEMORY[type(instruction.op)] if n < len(instruction.results))
+        return in_memory(instruction)
 
     def _flops(self, instruction: Instruction, stage: Stage) -> int:
         count = flops(instruction, self.types, self.sizes)

@@ -9,7 +9,7 @@ computes again, whichever a minimum cut finds cheaper.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ from maskdsl.schedule.kinds import (
     IN_MEMORY,
     PAIRS,
     SUPPORTED,
+    in_memory,
     linear,
     small,
     summed_over_values,
@@ -105,11 +106,11 @@ class Stages:
 def stages(
     program: Program,
     sizes: Mapping[str, int],
-    gradient: str | None = None,
+    gradients: Collection[str] = (),
     precise: Iterable[str] | None = None,
     keeps: bool = False,
 ) -> Stages:
-    """Divide a program, which loads `gradient` if it is a backward one.
+    """Divide a program, which loads `gradients` if it is a backward one.
 
     `precise` are values worked out in more than the precision of the call; told where the program loads some. A forward
     program `keeps` what a backward pass would have much work with.
@@ -122,7 +123,7 @@ def stages(
         if takes_matrices(instruction, program.types) and not isinstance(instruction.op, BY_MATRICES):
             raise Unsupported(f"'{program.name}' has a window or strong levels over steps that do not commute.")
     wide = precise_values(program) if precise is None else frozenset(precise)
-    return _Division(program, sizes, linear(program, gradient), wide, keeps).result()
+    return _Division(program, sizes, linear(program, gradients), wide, keeps).result()
 
 
 def common_size(program: Program) -> int:
@@ -151,9 +152,7 @@ class _Division:
         self.maker, self.totals = self.phases.maker, self.phases.totals
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
         self.channelwise = any(isinstance(i.op, PAIRS) for i in divided.instructions)
-        self.memory = {
-            i.results[n] for i in divided.instructions for n in IN_MEMORY.get(type(i.op), ()) if n < len(i.results)
-        }
+        self.memory = {x for i in divided.instructions for x in in_memory(i)}
         self.cut = Cut(self.program, sizes, self.phases, self.memory, self.loads)
 
     def result(self) -> Stages:
@@ -222,7 +221,7 @@ class _Division:
     def _wanted(self, instruction: Instruction) -> bool:
         """Whether something uses what an operation between chunks makes for all of them."""
         used = {x for i in self.program.instructions for x in i.operands} | {v for _, v in self.program.outputs}
-        return any(instruction.results[n] in used for n in IN_MEMORY[type(instruction.op)])
+        return not used.isdisjoint(in_memory(instruction))
 
     def _stage(
         self,
@@ -267,14 +266,20 @@ class _Division:
         return [*outputs, *(i.results[0] for i in self.totals)]
 
     def _host_program(self) -> Program:
-        """The instructions behind the totals, which it loads, and what they need of small inputs."""
+        """The instructions behind the totals, which it loads, and what they need of small inputs.
+
+        And sums of what several kernels leave of the gradient of a memory.
+        """
         types = self.types
         instructions = []
         for instruction in self.program.instructions:
-            if instruction in self.totals:
-                (result,) = instruction.results
-                load = ops.Load(result, types[result])
-                instruction = Instruction((result,), load, (), (types[result],), instruction.origin)
-            instructions.append(instruction)
-        outputs = tuple((name, value) for name, value in self.program.outputs if small(self.types[value]))
+            left = {x for x in in_memory(instruction) if "S" in types[x]}
+            if instruction in self.totals or left:
+                for result in instruction.results:
+                    load = ops.Load(result, types[result])
+                    instructions.append(Instruction((result,), load, (), (types[result],), instruction.origin))
+            else:
+                instructions.append(instruction)
+        summed = {value for _, value in self.program.outputs if "S" in types[value]} - self.memory - self.loads
+        outputs = tuple(each for each in self.program.outputs if small(types[each[1]]) or each[1] in summed)
         return prune(dataclasses.replace(self.program, instructions=tuple(instructions), outputs=outputs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
-from maskdsl.schedule.kinds import behind, is_pairs
+from maskdsl.schedule.kinds import behind, is_pairs, solves_back
 
 
 def solved_systems(program: Program) -> list[str]:
@@ -42,7 +42,7 @@ def scanned(program: Program) -> frozenset[str]:
 
 def answers(program: Program) -> frozenset[str]:
     """What follows from the gradients of scans that solve systems."""
-    return behind(program, lambda i: i.op == ops.SolvedScan(reverse=True))
+    return behind(program, solves_back)
 
 
 def precise_values(program: Program) -> frozenset[str]:
@@ -60,7 +60,7 @@ def precise_values(program: Program) -> frozenset[str]:
 
 def system_pairs(program: Program) -> frozenset[str]:
     """The gradients of systems that scans have solved: pairs of what they read and what they answer."""
-    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan) and i.op.reverse]
+    scans = [i for i in program.instructions if solves_back(i)]
     answers = {r for i in scans for r in i.results}
     found: set[str] = set()
     for instruction in program.instructions:

@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from maskdsl.language.printer import to_text
+from maskdsl.lowering.hand import ALONE, Hand
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound
 from maskdsl.runtime.build import ratios_of
@@ -28,10 +29,12 @@ def configuration_of(
     kind: DeviceKind,
     training: bool = True,
     packed: bool = False,
+    hand: Hand = ALONE,
 ) -> Configuration:
     """What the kernels of a call depend on.
 
-    `result` is the dtype of its output, `training` asks for gradients, and `packed` has sequences in its batch row.
+    `result` is the dtype of its output, `training` asks for gradients, `packed` has sequences in its batch row, and
+    `hand` tells the states that these begin and end with.
 
     Raises Unsupported where an input is of float64.
     """
@@ -41,7 +44,7 @@ def configuration_of(
     sizes = bound.sizes
     ratios = ratios_of(dict(sizes.key_heads), sizes.H)
     widths = sizes.K or 0, sizes.V or 0, padded(sizes.L or 0)
-    return Configuration(ratios, *widths, MODES[result], chunk, kind, training, packed)
+    return Configuration(ratios, *widths, MODES[result], chunk, kind, training, packed, hand)
 
 
 def device_kind(tensors: Mapping[str, Tensor]) -> DeviceKind:

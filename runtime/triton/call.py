@@ -61,9 +61,9 @@ class Allocator:
         """How many chunks of `size` positions cover the sequence."""
         return -(-self.T // size)
 
-    def places(self, sequences: int) -> Tensor:
-        """A new tensor for where sequences lie, [2, sequences + 1] int64, uninitialised."""
-        return torch.empty((2, sequences + 1), dtype=torch.int64, device=self._device)
+    def places(self, rows: int, sequences: int) -> Tensor:
+        """A new tensor for where sequences lie, [rows, sequences + 1] int64, uninitialised."""
+        return torch.empty((rows, sequences + 1), dtype=torch.int64, device=self._device)
 
     def float(self, *shape: int) -> Tensor:
         """A new float32 tensor, uninitialised."""

@@ -9,8 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from maskdsl.chunk.axes import extent
 from maskdsl.codegen.kernels.programs import BOUNDS
-from maskdsl.lowering.memory import memories
+from maskdsl.lowering.hand import ALONE, Hand
+from maskdsl.lowering.memory import LOGS, POSITIONS, memories
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import Bound, bind, needed_levels, result_dtype
 from maskdsl.runtime.sampling import Shape
@@ -29,8 +31,9 @@ from maskdsl.spec import Spec
 class Kernels:
     """The kernels for calls of one shape, with vectors in the precision `mode` and everything else in float32.
 
-    The batch row of a `packed` one holds two sequences. Properties and methods raise Unsupported where there are no
-    kernels for the spec.
+    The batch row of a `packed` one holds two sequences. Sequences begin and end with states as `hand` tells; where
+    these go by position, a call is packed. Properties and methods raise Unsupported where there are no kernels for the
+    spec.
     """
 
     spec: Spec
@@ -39,13 +42,15 @@ class Kernels:
     target: str
     chunk: int | None = None
     packed: bool = False
+    hand: Hand = ALONE
 
     @cached_property
     def configuration(self) -> Configuration:
         """What the kernels depend on."""
         kind: DeviceKind = "hip" if self._target.gpu.backend == "hip" else "cuda"
         result = result_dtype(self.spec, self._bound)
-        return configuration_of(self._bound, result, self.chunk, kind, packed=self.packed)
+        packed = self.packed or self.hand.laid
+        return configuration_of(self._bound, result, self.chunk, kind, packed=packed, hand=self.hand)
 
     def text(self, direction: str) -> str:
         """The generated module that has a direction, "forward", "backward" or "step"."""
@@ -57,8 +62,7 @@ class Kernels:
         """What a call launches, by direction."""
         bound = self._bound
         module = load(self.spec, self.configuration).module
-        bounds = {BOUNDS: torch.empty(3, dtype=torch.int32, device="meta")} if self.packed else {}
-        return launches_of(module, {**bound.tensors, **bounds}, bound.sizes.known, result_dtype(self.spec, bound))
+        return launches_of(module, self._tensors, bound.sizes.known, result_dtype(self.spec, bound))
 
     def step_launches(self) -> list[Launch]:
         """What a step launches, on a state in float32."""
@@ -86,6 +90,24 @@ class Kernels:
     @cached_property
     def _bound(self) -> Bound:
         return bind(self.spec, (), self._inputs(self.shape))
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        """The inputs, where sequences lie, and the states that they begin with."""
+        found, sizes = dict(self._bound.tensors), self._bound.sizes
+        packed = self.configuration.packed
+        count = 2 if packed else sizes.B
+        if packed:
+            found[BOUNDS] = torch.empty(count + 1, dtype=torch.int64, device="meta")
+        if self.hand.laid:
+            found[POSITIONS] = torch.empty(count, dtype=torch.int64, device="meta")
+        extents = dict(zip("BTHKVL", sizes.known, strict=True)) | {"B": count}
+        for memory in memories(self.spec) if self.hand.initial else ():
+            for buffer in memory.buffers:
+                if buffer.name != LOGS:
+                    shape = [extent(axis, extents) for axis in buffer.axes]
+                    found[memory.full_name(buffer)] = torch.empty(shape, dtype=torch.float32, device="meta")
+        return found
 
     @cached_property
     def _step(self) -> tuple[Token, State, None]:

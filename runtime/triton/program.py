@@ -33,9 +33,9 @@ class Program:
         self._plans: dict[Any, tuple[Launcher, ...]] = {}
         self._launchers: dict[tuple[int, str], Launcher] = {}
 
-    def forward(self, given: Given, tensors: Mapping[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The output, and the tensors that the backward pass, where there is one, wants besides its inputs."""
-        found: tuple[Tensor, tuple[Tensor, ...]] = self._run("forward", self.module.FORWARD, given, tensors)
+    def forward(self, given: Given, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The outputs, and the tensors that the backward pass, where there is one, wants besides its inputs."""
+        found: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] = self._run("forward", self.module.FORWARD, given, tensors)
         return found
 
     def backward(self, given: Given, tensors: Mapping[str, Tensor], stored: list[Tensor]) -> dict[str, Tensor]:

@@ -85,8 +85,8 @@ def launches_of(
     `sizes` are B, T, H, K, V, L, and `result` the dtype of the output.
     """
     given = Given(sizes, {name: Form(x.shape, x.dtype) for name, x in tensors.items()}, result)
-    (output, stored), forward = record(module, "forward", given, [tensors[name] for name in module.FORWARD])
-    known = {**tensors, module.GRADIENT: output}
+    (outputs, stored), forward = record(module, "forward", given, [tensors[name] for name in module.FORWARD])
+    known = {**tensors, **dict(zip(module.GRADIENTS, outputs, strict=True))}
     _, backward = record(module, "backward", given, [known[name] for name in module.BACKWARD], list(stored))
     return {"forward": forward, "backward": backward}
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskdsl.diagnostics import CallError
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folded import fold
@@ -61,31 +62,22 @@ class InParts:
         return self._outputs(o.unsqueeze(0), _joined([state for _, state in runs]))
 
     def packed(self, inputs: Inputs) -> Outputs:
-        """One call in which every piece is a sequence; tokens of none hold NaN.
-
-        Kernels make the output alone: the state is PyTorch's then.
-        """
+        """One call in which every piece is a sequence; tokens of none hold NaN."""
         row = self._row(inputs, list(range(self.shape.B * self.shape.T)), self.parts.capacity)
         bounds = _bounds(inputs, self._lengths)
         if not self._final:
             return self._outputs(self.attention(**row, cu_seqlens=bounds), None)
-        o, state = self._stateful(**row, cu_seqlens=bounds, output_final_state=True)
-        if self.attention.backend == "triton" or bounds.is_cuda:
-            o = self.attention(**row, cu_seqlens=bounds)
-        return self._outputs(o, state)
+        return self._outputs(*self._to_states(row, bounds))
 
     @torch.no_grad()
     def steps(self, inputs: Inputs) -> Outputs:
-        """The same sequences, packed without their last tokens; these follow in steps, those of all ending together.
-
-        The packed call is made by PyTorch where a backend has no kernels for its state.
-        """
+        """The same sequences, packed without their last tokens; these follow in steps, those of all ending together."""
         lengths, ends = self._lengths, list(accumulate(self._lengths))
         left = [min(self.parts.steps, length) for length in lengths]
         tokens = [t for end, n, more in zip(ends, lengths, left, strict=True) for t in range(end - n, end - more)]
         bounds = _bounds(inputs, [n - more for n, more in zip(lengths, left, strict=True)])
         row = self._row(inputs, tokens, capacity=0 if tokens else 1)
-        begun, state = self._stateful(**row, cu_seqlens=bounds, output_final_state=True)
+        begun, state = self._to_states(row, bounds)
         o = begun.new_zeros(ends[-1] + self.parts.capacity, *begun.shape[2:])
         o[tokens] = begun[0, : len(tokens)]
         for more in range(max(left), 0, -1):
@@ -95,10 +87,15 @@ class InParts:
             o[places] = self.attention.step(state, slots=chosen, **self._flat(inputs, places))
         return self._outputs(o.unsqueeze(0), state)
 
-    @property
-    def _stateful(self) -> Attention:
-        """What makes calls with states."""
-        return Attention(self.attention.spec, "torch") if self.attention.backend == "triton" else self.attention
+    def _to_states(self, row: Inputs, bounds: Tensor) -> tuple[Tensor, State]:
+        """A packed call and the states after it; these are PyTorch's where a backend of kernels leaves none."""
+        try:
+            return self.attention(**row, cu_seqlens=bounds, output_final_state=True)
+        except CallError:
+            if self.attention.backend != "triton":
+                raise
+        _, state = Attention(self.attention.spec, "torch")(**row, cu_seqlens=bounds, output_final_state=True)
+        return self.attention(**row, cu_seqlens=bounds), state
 
     @property
     def _final(self) -> bool:

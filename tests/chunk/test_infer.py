@@ -22,6 +22,7 @@ DIAGONAL: Axes = ("B", "H", "N2", "K", "1")
 MATRIX: Axes = ("B", "H", "N2", "K", "K")
 NODES: Axes = ("B", "H", "E2b2", "K", "V")
 NODE_MATRIX: Axes = ("B", "H", "E2b2", "K", "K")
+NODE_TYPES: tuple[Axes, Axes] = (("B", "H", "E2b2", "1", "1"), NODES)
 POSITIONS: Axes = ("B",)
 KEPT: Axes = ("B", "H", "M", "K", "V")
 NEW: Axes = ("B", "H", "1", "K", "V")
@@ -72,9 +73,15 @@ REFUSED: list[tuple[Operation, tuple[Axes, ...], str]] = [
     (ops.Near(1), (STATES,), "a pair of position axes"),
     (ops.Select(2, "weak"), (ROWS,), "level weights"),
     (ops.SelectAdjoint(2, "weak"), (LEVELS,), "pairs of positions"),
-    (ops.Scan(), (NUMBER,), "it takes 2 operands"),
-    (ops.Scan(), (NUMBER, STATES, ROWS), "it takes 2 operands"),
-    (ops.SolvedScan(), (NUMBER, ROWS, ROWS, VALUES), "it takes 5 or 6 operands"),
+    (ops.Scan(), (NUMBER,), "it takes 2 or 3 operands"),
+    (ops.Scan(), (NUMBER, STATES, FINAL), "an initial state where it has one"),
+    (ops.Scan(initial=True), (NUMBER, STATES), "an initial state where it has one"),
+    (ops.Scan(initial=True), (NUMBER, STATES, STATES), "an initial state for each sequence"),
+    (ops.SolvedScan(), (NUMBER, ROWS, ROWS, VALUES), "operands"),
+    (ops.Tree(2, final=True), (NUMBER, STATES), "keys, values and a state where it has a final one"),
+    (ops.Walk(2, "weak", initial=True), (ROWS, NODE_MATRIX, NODES, LEVELS), "an initial state where it has one"),
+    (ops.LeftAdjoint(2), (FINAL, ROWS, VALUES), "the gradient of final states"),
+    (ops.SolvedScan(initial=True), (NUMBER, ROWS, ROWS, VALUES, PAIRS, STATES), "an initial state for each sequence"),
     (ops.SolvedScan(), (MATRIX, ROWS, ROWS, VALUES, PAIRS), "a number or a diagonal as operator"),
     (ops.SolvedScan(), (NUMBER, ROWS, VALUES, VALUES, PAIRS), "two factors of the same rows and channels"),
     (ops.SolvedScan(), (NUMBER, ROWS, ROWS, STATES, PAIRS), "values of the factors' rows"),
@@ -173,7 +180,16 @@ TYPES: list[tuple[Operation, tuple[Axes, ...], tuple[Axes, ...]]] = [
     (ops.Select(2, "weak"), (LEVELS,), (PAIRS,)),
     (ops.SelectAdjoint(2, "weak"), (PAIRS,), (LEVELS,)),
     (ops.Scan(), (("1", "1", "N2", "1", "1"), STATES), (STATES,)),
+    (ops.Scan(initial=True), (NUMBER, STATES, FINAL), (STATES,)),
+    (ops.Scan(final=True), (NUMBER, STATES), (STATES, FINAL)),
+    (ops.Scan(reverse=True, initial=True, final=True), (NUMBER, STATES, FINAL), (STATES, FINAL)),
     (ops.SolvedScan(), (DIAGONAL, ROWS, ROWS, VALUES, PAIRS), (STATES, VALUES)),
+    (ops.SolvedScan(initial=True), (NUMBER, ROWS, ROWS, VALUES, PAIRS, FINAL), (STATES, VALUES)),
+    (
+        ops.SolvedScan(initial=True, final=True),
+        (NUMBER, ROWS, ROWS, VALUES, PAIRS, STATES, FINAL),
+        (STATES, VALUES, FINAL),
+    ),
     (ops.SolvedScan(reverse=True), (NUMBER, ROWS, ROWS, VALUES, PAIRS, STATES), (STATES, VALUES)),
     (
         ops.SolvedScan(),
@@ -183,6 +199,14 @@ TYPES: list[tuple[Operation, tuple[Axes, ...], tuple[Axes, ...]]] = [
     (ops.Resume(), (ROWS, ("1", "1", "N2", "1", "1"), ("1", *ROWS[1:]), VALUES, STATES), (VALUES,)),
     (ops.Tree(3), (NUMBER, STATES), (("B", "H", "E2b3", "1", "1"), ("B", "H", "E2b3", "K", "V"))),
     (ops.TreeAdjoint(2), (NODE_MATRIX, NODES, NODE_MATRIX, NODES), (MATRIX, STATES)),
+    (ops.Tree(2, True, True), (NUMBER, STATES, ROWS, VALUES, BY_LEVEL), (*NODE_TYPES, BY_LEVEL)),
+    (
+        ops.TreeAdjoint(2, True, True),
+        (*NODE_TYPES, *NODE_TYPES, BY_LEVEL, NUMBER, BY_LEVEL),
+        (NUMBER, STATES, BY_LEVEL),
+    ),
+    (ops.LeftAdjoint(2), (BY_LEVEL, ROWS, VALUES), (ROWS, VALUES)),
+    (ops.Walk(2, "weak", initial=True), (ROWS, *NODE_TYPES, LEVELS, BY_LEVEL), (VALUES,)),
     (ops.Walk(2, "weak"), (ROWS, NODE_MATRIX, NODES, LEVELS), (VALUES,)),
     (ops.WalkAdjoint(2, "weak"), (VALUES, ROWS, NODE_MATRIX, NODES, LEVELS), (ROWS, NODE_MATRIX, NODES, LEVELS)),
     (ops.Band(1, 2, 2, "weak"), (ROWS, DIAGONAL, ROWS, VALUES), (VALUES,)),

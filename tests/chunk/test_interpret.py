@@ -254,6 +254,15 @@ def test_scan_of_numbers() -> None:
     assert squeezed(result(ops.Scan(reverse=True), A, H)) == near([310, 100, 0])
 
 
+def test_scan_from_a_state_to_a_state() -> None:
+    states, last = run(ops.Scan(initial=True, final=True), A, H, numbers(4))
+    assert squeezed(states) == near([4, 9, 37])
+    assert squeezed(last) == near(5 * 37 + 100)
+    states, first = run(ops.Scan(reverse=True, initial=True, final=True), A, H, numbers(4))
+    assert squeezed(states) == near([3 * 120 + 10, 120, 4])
+    assert squeezed(first) == near(2 * 370 + 1)
+
+
 def test_a_scan_may_keep_every_second_state() -> None:
     kept = result(ops.Scan(every=2), A, H)
     assert squeezed(kept[:, :, ::2]) == near([0, 13])
@@ -299,6 +308,13 @@ def test_scan_that_solves_systems() -> None:
     assert squeezed(answers) == near([2, 2 * (10 + 3 * 10), 2 * (100 + 3 * second)])
     states, _ = run(ops.SolvedScan(), logs(7, 11, 13), a, b, v, inverse, numbers(1000, 0, 0))
     assert squeezed(states) == near([0, 1010, 11 * 1010 + 5 * 2 * (10 + 3 * 1010)])
+
+
+def test_scan_that_solves_systems_from_a_state_to_a_state() -> None:
+    a, b, v, inverse = numbers(5), numbers(3), numbers(1), numbers(2)
+    handing = ops.SolvedScan(initial=True, final=True)
+    states, answers, last = run(handing, logs(7), a, b, v, inverse, numbers(4))
+    assert [squeezed(x) for x in (states, answers, last)] == near([4, 26, 7 * 4 + 5 * 26])
 
 
 def test_scan_that_solves_systems_exchanges_its_factors_on_the_way_back() -> None:

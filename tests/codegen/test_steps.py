@@ -117,9 +117,15 @@ def test_half_precision_states(run: Run, name: str) -> None:
     assert errors["o"] > ALLOWED
 
 
-@pytest.mark.parametrize("name", ["log_linear_mamba2", "windowed_decay"])
-def test_steps_are_verified_after_a_packed_call(run: Run, name: str) -> None:
-    assert run(verified, name) == {"at once": True, "packed": True, "steps": True}
+@pytest.mark.parametrize(
+    ("name", "ways"),
+    [
+        ("log_linear_mamba2", ["at once", "pieces", "packed", "steps"]),
+        ("windowed_decay", ["at once", "packed", "steps"]),
+    ],
+)
+def test_every_way_that_has_kernels_is_verified(run: Run, name: str, ways: list[str]) -> None:
+    assert run(verified, name) == dict.fromkeys(ways, True)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -132,9 +138,8 @@ def test_short_calls_from_half_precision(run: Run) -> None:
 
 
 def test_other_calls_with_states_have_no_kernels(run: Run) -> None:
-    said = run(long_calls, text_of(*VARIANTS["number"]))
-    assert len(said) == 2
-    assert all("no kernels yet for calls with states that have gradients, more than 32 tokens" in each for each in said)
+    said = run(long_calls, text_of(*VARIANTS["number, strong hierarchy"]))
+    assert said == ["Levels of strong admissibility are handed on: there are no kernels for it."] * 2
 
 
 def test_float64_has_no_kernels(run: Run) -> None:

@@ -32,6 +32,7 @@ PAIRS: Axes = ("B", "H", "N2", "C2", "C2")
 LEVELS: Axes = ("B", "H", "N2", "C2", "L")
 VALUES: Axes = ("B", "H", "N2", "C2", "V")
 STATES: Axes = ("B", "H", "N2", "K", "V")
+MEMORY: Axes = ("B", "H", "S", "K", "V")
 SMALL: Axes = ("1", "H", "N2", "C2", "K")
 OPERATORS: dict[str, Axes] = {
     "number": ("B", "H", "N2", "1", "1"),
@@ -81,12 +82,17 @@ CASES: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("select", ops.Select(2, "weak"), (LEVELS,)),
     ("select strong", ops.Select(2, "strong"), (LEVELS,)),
     *((f"scan of {kind}", ops.Scan(), (axes, STATES)) for kind, axes in OPERATORS.items()),
+    *(
+        (f"scan of {kind} that hands on", ops.Scan(initial=True, final=True), (axes, STATES, MEMORY))
+        for kind, axes in OPERATORS.items()
+    ),
+    ("scan from a state", ops.Scan(initial=True), (OPERATORS["shared number"], STATES, MEMORY)),
+    ("scan to a state", ops.Scan(final=True), (OPERATORS["diagonal"], STATES)),
     *((f"tree of {kind}", ops.Tree(2), (axes, STATES)) for kind, axes in OPERATORS.items()),
     *((f"band of {kind}", ops.Band(2, 4, 2, "weak"), (ROWS, axes, SMALL, VALUES)) for kind, axes in OPERATORS.items()),
     ("weighted band", ops.Band(1, None, 2, "strong"), (ROWS, OPERATORS["matrix"], ROWS, VALUES, LEVELS)),
 ]
 
-MEMORY: Axes = ("B", "H", "S", "K", "V")
 BY_LEVEL: Axes = ("B", "H", "S", "M", "K", "V")
 KEPT: tuple[Axes, Axes] = (("B", "H", "S", "R3", "K"), ("B", "H", "S", "R3", "V"))
 SHARED: tuple[Axes, ...] = (SMALL, OPERATORS["shared number"], ROWS, VALUES)
@@ -206,6 +212,10 @@ def test_adjoint_of_a_scan_that_solves_systems(kind: str, shared: str, writes: b
     more = [build(ops.Load("h", STATES), name="h")] if writes else []
     states, answers = build.apply(ops.SolvedScan(), operator, a, b, v, inverse, *more, name="scan")
     assert_adjoint(build.program([("y0", states), ("y1", answers)]))
+    more.append(build(ops.Load("i", MEMORY), name="i"))
+    handing = ops.SolvedScan(initial=True, final=True)
+    results = build.apply(handing, operator, a, b, v, inverse, *more, name="scan")
+    assert_adjoint(build.program([(f"y{n}", y) for n, y in enumerate(results)]))
 
 
 @pytest.mark.parametrize("kind", OPERATORS)

@@ -47,7 +47,7 @@ def test_a_plain_program_is_not_laid_out() -> None:
     assert [name for name, _ in plain.outputs] == ["o"]
 
 
-@pytest.mark.parametrize("hand", [Hand(a, b) for a in (False, True) for b in (False, True)], ids=str)
+@pytest.mark.parametrize("hand", [Hand(a, b, laid=True) for a in (False, True) for b in (False, True)], ids=str)
 def test_memories_are_loaded_and_put_out_by_name(hand: Hand) -> None:
     mask = "semiseparable(g) + causal * fenwick(lam) + window(5) + window(1)"
     spec = masked(mask, "g : token <= 0", "lam : level")
@@ -74,7 +74,7 @@ def test_decays_are_handed_on_multiplied_in() -> None:
 
 @pytest.mark.parametrize("name", library.names())
 def test_the_text_parses_back(name: str) -> None:
-    forward = lower(library_spec(name), hand=Hand(True, True))
+    forward = lower(library_spec(name), hand=Hand(True, True, laid=True))
     for program in (forward, joint(forward)):
         assert parse(to_text(program)) == program
 
@@ -84,7 +84,7 @@ def test_the_text_parses_back(name: str) -> None:
 def test_packed_random_specs(data: st.DataObject, text: str) -> None:
     """Outputs and gradients are those of the sequences alone."""
     spec = spec_of(text)
-    program = lower(spec, {}, data.draw(legal_chunks(spec)), Hand(False, False))
+    program = lower(spec, {}, data.draw(legal_chunks(spec)), Hand(laid=True))
     assert_apart(spec, program)
 
 
@@ -112,5 +112,5 @@ def test_an_unused_memory_is_put_out_all_the_same() -> None:
     """An attend that simplification takes out of the output still sees its tokens."""
     lines = ["q, k : key", "v : value", "o = attend(q, k, v, causal)", "return v + 0 * o"]
     spec = spec_of("attention test:\n" + "".join(f"    {line}\n" for line in lines))
-    program = lower(spec, {}, 4, Hand(True, True))
+    program = lower(spec, {}, 4, Hand(True, True, laid=True))
     assert [name for name, _ in program.outputs] == ["o", "o_1.state"]

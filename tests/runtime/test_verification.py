@@ -14,8 +14,11 @@ from torch import Tensor
 import maskdsl
 from maskdsl.codegen import torch_ops
 from maskdsl.codegen.torch_ops import slots
+from maskdsl.diagnostics import CallError
+from maskdsl.lowering.hand import ALONE
 from maskdsl.runtime import compiled, sequences
 from maskdsl.runtime.sampling import Parts, Shape
+from maskdsl.runtime.sequences import Sequences
 from maskdsl.runtime.verification import Case, Skipped, compare, verify
 from maskdsl.runtime.verification.reference import Reference
 
@@ -51,10 +54,15 @@ def test_every_comparison_is_made() -> None:
 
 def test_what_has_no_kernels_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(Shape(1, 2, 1, 2, 2), "mild", 0, Parts((1,)))
-    # the whole call as PyTorch runs it; a backend of kernels refuses states at once
+    # calls run as PyTorch runs them, but for those with states
     attention = maskdsl.compile("retention", "triton")
-    for method in ("_configuration", "_step_configuration"):
-        monkeypatch.setattr(attention, method, lambda *_, **__: None)
+
+    def refuse(*given: object) -> None:
+        if isinstance(given[-1], Sequences) and given[-1].hand != ALONE:
+            raise CallError("There are no kernels.")
+
+    monkeypatch.setattr(attention, "_configuration", refuse)
+    monkeypatch.setattr(attention, "_step_configuration", lambda *_: None)
     found = list(compare(attention, case))
     skipped = [each for each in found if isinstance(each, Skipped)]
     assert [each.way for each in skipped] == ["pieces"]
@@ -95,13 +103,15 @@ def test_a_small_error_far_into_the_sequence_is_found_and_shrunk(
 
 
 def scale_entering(patch: pytest.MonkeyPatch) -> None:
-    right = sequences._entering
-    patch.setattr(sequences, "_entering", lambda *given: {n: x * (1 + 1e-6) for n, x in right(*given).items()})
+    right = sequences.Sequences._entering
+    patch.setattr(
+        sequences.Sequences, "_entering", lambda *given: {n: x * (1 + 1e-6) for n, x in right(*given).items()}
+    )
 
 
 def cut_gradients(patch: pytest.MonkeyPatch) -> None:
-    right = sequences._entering
-    patch.setattr(sequences, "_entering", lambda *given: {n: x.detach() for n, x in right(*given).items()})
+    right = sequences.Sequences._entering
+    patch.setattr(sequences.Sequences, "_entering", lambda *given: {n: x.detach() for n, x in right(*given).items()})
 
 
 def leave_a_state_unfinished(patch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ import functools
 import pytest
 from compilation import library_spec
 
+import maskdsl
 from maskdsl import library
 from maskdsl.chunk.ops import Operation
+from maskdsl.lowering.hand import Hand
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.sampling import Shape
@@ -28,6 +30,13 @@ from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
 
 LENGTH = 4096
+
+BASE_3 = """attention base_3:
+    q, k : key
+    v : value
+    lam : level
+    return attend(q, k, v, fenwick(lam, base=3))
+"""
 
 EVERYWHERE = (
     "gated_deltanet",
@@ -205,6 +214,27 @@ def test_packed_kernels_fit(name: str, target: str) -> None:
     kernels = Kernels(spec, shape, "bf16", target, packed=True)
     used = [each for direction in ("forward", "backward") for each in kernels.resources(direction)]
     assert {"places", "blank"} < {each.kernel for each in used}
+    assert too_large(used, target) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "laid", "target"),
+    [
+        ("log_linear_mamba2", True, "sm_90"),
+        ("log_linear_gated_deltanet", True, "sm_90"),
+        (BASE_3, True, "sm_90"),
+        ("log_linear_gla", True, "gfx942"),
+        ("gated_deltanet", False, "sm_90"),
+        ("mamba2", False, "gfx942"),
+    ],
+    ids=lambda value: value.split(":")[0] if isinstance(value, str) else None,
+)
+def test_kernels_that_hand_states_on_fit(text: str, laid: bool, target: str) -> None:
+    spec = maskdsl.compile(text).spec
+    shape = dataclasses.replace(shape_of(spec, "B"), B=1)
+    kernels = Kernels(spec, shape, "bf16", target, hand=Hand(True, True, laid))
+    used = [each for direction in ("forward", "backward") for each in kernels.resources(direction)]
+    assert ("forward_left" in {each.kernel for each in used}) == laid
     assert too_large(used, target) == {}
 
 

@@ -1,0 +1,85 @@
+"""What a laid-out program hands from slot to slot, as kernels make it: blocks of a hierarchy, or a scan.
+
+    o, F = Relay(R, A, P, v, I, lam)    -->    EA, EH, F = Tree(A, P' v, P, v, I)
+                                               o = Walk(R, EA, EH, lam, I)
+
+    o, F = Relay(R, A, P, v, I)         -->    S, F = Scan(A, P' v, I)
+                                               o = R S
+
+Rank-one steps make the operator of a chunk a matrix, exp(A) + a' b.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sympy
+
+from maskdsl.chunk import ops
+from maskdsl.chunk.program import Builder, Instruction, Program
+from maskdsl.schedule.unsupported import Unsupported
+
+
+def in_blocks(program: Program) -> Program:
+    """The same program. Raises Unsupported for memories that kernels have no blocks of."""
+    makers = {r: i for i in program.instructions for r in i.results}
+    kept = {value for _, value in program.outputs}
+    build = Builder(program.name)
+    renamed: dict[str, str] = {}
+    for instruction in program.instructions:
+        build.origin = instruction.origin
+        operands = tuple(renamed.get(x, x) for x in instruction.operands)
+        if isinstance(instruction.op, ops.Relay):
+            begins = not isinstance(makers[instruction.operands[4]].op, ops.Constant)
+            made = _relayed(build, instruction, operands, begins, instruction.results[1] in kept)
+        elif isinstance(instruction.op, ops.Slide):
+            raise Unsupported(f"'{program.name}' hands on the tokens of a window: there are no kernels for it.")
+        else:
+            made = build.apply(instruction.op, *operands, name=instruction.results[0])
+        renamed |= zip(instruction.results, made, strict=False)
+    return build.program((name, renamed[value]) for name, value in program.outputs)
+
+
+def in_chunks(program: Program) -> Program:
+    """The program as one whose sequences have batch rows of their own: packed kernels do it for each of them."""
+    plain = {ops.Lay: ops.Chunk, ops.Unlay: ops.Unchunk}
+    instructions = tuple(
+        dataclasses.replace(i, op=plain[type(i.op)](i.op.size)) if isinstance(i.op, ops.Lay | ops.Unlay) else i
+        for i in program.instructions
+    )
+    return dataclasses.replace(program, instructions=instructions)
+
+
+def _relayed(
+    build: Builder, instruction: Instruction, operands: tuple[str, ...], begins: bool, ends: bool
+) -> tuple[str, ...]:
+    """What takes the place of a relay: its output, and what it leaves where that is put out."""
+    assert isinstance(instruction.op, ops.Relay)
+    queries, operator, pushed, v, initial, *rest = operands
+    lam, a, b = ops.optional(rest)
+    memory = [initial] if begins else []
+    writes = build(ops.Dot(transpose_x=True), pushed, v, name="states")
+    if lam is None:
+        if a is not None:
+            raise Unsupported("Rank-one steps without levels are handed on beside levels: there are no kernels for it.")
+        states, *last = build.apply(ops.Scan(initial=begins, final=ends), operator, writes, *memory, name="before")
+        return build(ops.Dot(), queries, states, name="carried_over"), *last
+    if instruction.op.admissibility == "strong":
+        raise Unsupported("Levels of strong admissibility are handed on: there are no kernels for it.")
+    if a is not None and b is not None:
+        operator = _matrix(build, operator, a, b)
+    base = instruction.op.base
+    written = [pushed, v, *memory] if ends else []
+    tree = ops.Tree(base, initial=begins and ends, final=ends)
+    operators, blocks, *last = build.apply(tree, operator, writes, *written, name="tree")
+    walk = ops.Walk(base, "weak", initial=begins)
+    return build(walk, queries, operators, blocks, lam, *memory, name="walked"), *last
+
+
+def _matrix(build: Builder, operator: str, a: str, b: str) -> str:
+    """The operator of chunks with rank-one steps."""
+    x0, x1 = ops.argument(0), ops.argument(1)
+    identity = build(ops.Identity(), name="identity")
+    decay = build(ops.Map(sympy.exp(x0) * x1), operator, identity, name="decay_matrix")
+    reflected = build(ops.Dot(transpose_x=True), a, b, name="reflected")
+    return build(ops.Map(x0 + x1), decay, reflected, name="operator_path")

@@ -1,0 +1,84 @@
+"""Kernels that begin with states and leave states behind, in Triton's interpreter: PyTorch's numbers and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from compilation import library_spec
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from kernel_calls import far_failures, handed_failures, supported
+from strategies import spec_texts
+from tile_kernels import triton_process
+from variants import QKV, TOKEN, VARIANTS, WEIGHTS, chunk_of
+
+from maskdsl.language.printer import to_text
+from maskdsl.runtime.regimes import Regime
+from maskdsl.runtime.sampling import regimes
+
+Failures = Callable[..., dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def failures() -> Iterator[Failures]:
+    """`handed_failures` in a process in which Triton is the interpreter."""
+    with triton_process(interpret=True) as pool:
+        yield lambda *args: pool.submit(handed_failures, *args).result(timeout=240)
+
+
+def block(*lines: str) -> str:
+    return "attention test:\n" + "".join(f"    {line}\n" for line in lines)
+
+
+LENGTHS = [21, 0, 40, 16]
+ENDS = [[0, 0, 0, 3], [13, 0, 8, 16], [21, 0, 40, 16]]
+"""Calls of no token, of whole chunks and parts of them, and of one sequence that goes on while another does not."""
+
+NAMES = [name for name in VARIANTS if "window" not in name and "strong" not in name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_mask(failures: Failures, name: str) -> None:
+    assert failures(block(*VARIANTS[name]), LENGTHS, ENDS, chunk_of(name)) == {}
+
+
+@pytest.mark.parametrize("ends", [[[27], [28], [56], [70]], [[63], [65], [70]]])
+def test_levels_meet_where_they_would(failures: Failures, ends: list[list[int]]) -> None:
+    """From edges of chunks and from inside them, over ends of blocks of every level, a token at a time and many."""
+    text = block(*QKV, TOKEN, WEIGHTS, "return attend(q, k, v, semiseparable(g) * fenwick(lam))")
+    assert failures(text, [70], ends, 4) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "levels"),
+    [
+        ("number, weak hierarchy", 2**33 - 3, 35),
+        ("number, weak hierarchy, base 3", 3**18 + 5, 45),
+        ("operator, weak hierarchy", 2**20 + 77, 24),
+    ],
+)
+def test_far_on_and_with_more_levels_than_needed(name: str, position: int, levels: int) -> None:
+    with triton_process(interpret=True) as pool:
+        found = pool.submit(far_failures, block(*VARIANTS[name]), chunk_of(name), position, 20, levels)
+        assert found.result(timeout=240) == {}
+
+
+@pytest.mark.parametrize("name", ["mamba2", "gla", "gated_deltanet", "kda", "rwkv7", "log_linear_mamba2"])
+def test_definitions_with_shared_keys(failures: Failures, name: str) -> None:
+    """Gates of parameters too, whose gradients are sums over all tokens and over nothing else."""
+    text = to_text(library_spec(name).syntax)
+    assert failures(text, [70, 3], [[61, 0], [70, 3]], None, "mild", 4) == {}
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.generate,),
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much),
+)
+@given(text=spec_texts(), cut=st.lists(st.integers(0, 30), min_size=2, max_size=2), regime=regimes())
+def test_random_specs(failures: Failures, text: str, cut: list[int], regime: Regime) -> None:
+    assume(supported(text, hands=True))
+    assert failures(text, [30, 30], [cut, [30, 30]], None, regime) == {}
