@@ -165,6 +165,7 @@ def handed_failures(
     chunk: int | None,
     regime: Regime = "mild",
     shared: int = 1,
+    widths: tuple[int, int] = (5, 6),
 ) -> dict[str, float]:
     """The errors of packed calls of kernels that are more than rounding, each going on from the last one's state.
 
@@ -173,7 +174,8 @@ def handed_failures(
     """
     spec = maskdsl.compile(text, "torch").spec
     keys = tuple((each.name, 1) for each in spec.inputs if each.kind is Kind.KEY) if shared > 1 else ()
-    tokens = corpus(spec, lengths, H=max(2, shared), K=5, V=6, key_heads=keys, regime=regime)
+    key, value = widths
+    tokens = corpus(spec, lengths, H=max(2, shared), K=key, V=value, key_heads=keys, regime=regime)
     single = tokens.with_tensors({name: x.float() for name, x in tokens.tensors.items()})
     exact = handed_outcome(text, "torch", chunk, tokens, ends)
     errors = handed_outcome(text, "triton", chunk, single, ends).errors(exact)

@@ -58,6 +58,7 @@ def ended(emit: Evaluator, instruction: Instruction, shape: Shape, left: Buffer)
     """Blocks that are left, nearest first, and then what each decay owes: all that lies behind it."""
     kernel, line, kept = emit.kernel, emit.kernel.line, emit.buffers.kept
     operators, states, d_operators, d_states, gradient, operator, *initial = instruction.operands
+    emit.own_lanes.add("V")  # a program goes through all columns
     moves = Moves(emit, operators, states, shape)
     blocks = moves.blocks
     assert blocks is not None

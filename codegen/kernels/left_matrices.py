@@ -23,6 +23,7 @@ def ended(emit: Evaluator, instruction: Instruction, shape: Shape) -> None:
     A program does all levels, since all of them give to the same operators.
     """
     kernel, line = emit.kernel, emit.kernel.line
+    emit.own_lanes.add("V")
     sizes(emit)
     with kernel.block(f"for level in range(1, {kernel.parameter('M', 'M', varying=True)} + 1):"):
         # levels that nothing is left at have nothing to give

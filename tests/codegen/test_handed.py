@@ -50,6 +50,11 @@ def test_levels_meet_where_they_would(failures: Failures, ends: list[list[int]])
     assert failures(text, [70], ends, 4) == {}
 
 
+@pytest.mark.parametrize("name", ["number, weak hierarchy", "operator, weak hierarchy"])
+def test_columns_of_several_programs(failures: Failures, name: str) -> None:
+    assert failures(block(*VARIANTS[name]), [21], [[13], [21]], chunk_of(name), "mild", 1, (128, 130)) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "position", "levels"),
     [
