@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from maskdsl.language.syntax import Attention, Range
 from maskdsl.mask.nodes import Kind, Mask, Scalar
@@ -61,5 +62,13 @@ class Spec:
     syntax: Attention
 
     def __hash__(self) -> int:
-        # of two texts: that of whole expressions takes longer than a call should
-        return hash((self.name, self.doc))
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Worked out once: that of all expressions takes longer than what a call looks up by it should."""
+        return hash((self.name, self.doc, self.inputs, self.definitions, self.output, self.syntax))
+
+    def __getstate__(self) -> dict[str, object]:
+        # hashes differ from process to process
+        return {name: value for name, value in vars(self).items() if name != "_hash"}

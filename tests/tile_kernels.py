@@ -193,10 +193,14 @@ def sequences(origins, out, count, width, PER: tl.constexpr, ENDS: tl.constexpr)
     tl.store(out + unit, tiles.sequence_of(unit, origins, count, width, PER, ENDS))
 
 
-def places_of(bounds: list[int], size: int, tokens: int, slots: int) -> Tensor:
-    """Where sequences lie in a row of `tokens`, in chunks of `size`, [2, S + 1]."""
-    found = torch.full((2, len(bounds)), -1, dtype=torch.int64)
-    tiles.places[(1,)](torch.tensor(bounds, dtype=torch.int32), found, len(bounds) - 1, size, tokens, slots)
+def places_of(bounds: list[int], size: int, tokens: int, slots: int, positions: list[int] | None = None) -> Tensor:
+    """Where sequences lie in a row of `tokens`, in chunks of `size`, [2, S + 1], or [3, S + 1] from positions on."""
+    found = torch.full((2 if positions is None else 3, len(bounds)), -1, dtype=torch.int64)
+    given, rest = torch.tensor(bounds, dtype=torch.int32), (found, len(bounds) - 1, size, tokens, slots)
+    if positions is None:
+        tiles.places[(1,)](given, *rest)
+    else:
+        tiles.resumed_places[(1,)](given, torch.tensor(positions), *rest)
     return found
 
 

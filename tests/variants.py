@@ -32,3 +32,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 def chunk_of(name: str) -> int:
     """A chunk size small enough for tests: a power of the hierarchy's base."""
     return 9 if "base 3" in name else 8
+
+
+def block(*lines: str) -> str:
+    """A spec of these lines."""
+    return "attention test:\n" + "".join(f"    {line}\n" for line in lines)

@@ -93,12 +93,12 @@ def ended(emit: Evaluator, instruction: Instruction, shape: Shape, left: Buffer)
         owe(lambda: line(f"state = tl.load({own}).to(tl.float32)"), blocks.state_at(kept[d_states], "row"))
         line(f"log += tl.load({blocks.log_at('p', 'end')})")
         line("read += 1")
-    for each in initial:
+    if initial:
         line("decay = tiles.exp(log)")
         with kernel.block(f"for level in range(1, {kernel.parameter('M', 'M', varying=True)} + 1):"):
             line(f"state = {emit.zeros(STATE)}")
             with kernel.block(f"if {from_before(shape)}:"):
-                owe(lambda each=each: before(emit, shape, each, "state"), None)  # type: ignore[misc]
+                owe(lambda: before(emit, shape, initial[0], "state"), None)
     line("tl.debug_barrier()")
     line("read = 0")
     with nearest_first(emit, shape):

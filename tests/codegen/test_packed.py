@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernel_calls import packed_failures, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
-from variants import QKV, TOKEN, VARIANTS, WEIGHTS, chunk_of
+from variants import QKV, TOKEN, VARIANTS, WEIGHTS, block, chunk_of
 
 from maskdsl.language.printer import to_text
 from maskdsl.runtime.regimes import Regime
@@ -25,10 +25,6 @@ def failures() -> Iterator[Failures]:
     """`packed_failures` in a process in which Triton is the interpreter."""
     with triton_process(interpret=True) as pool:
         yield lambda *args: pool.submit(packed_failures, *args).result(timeout=240)
-
-
-def block(*lines: str) -> str:
-    return "attention test:\n" + "".join(f"    {line}\n" for line in lines)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if supported(block(*VARIANTS[name]))])

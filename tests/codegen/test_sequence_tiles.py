@@ -34,15 +34,29 @@ def test_wrong_bounds_lead_nowhere_else(pool: ProcessPoolExecutor, bounds: list[
     assert 0 <= origins[0] <= origins[-1] <= slots
 
 
+def test_places_of_sequences_that_go_on(pool: ProcessPoolExecutor) -> None:
+    """Chunks are aligned by position 0; where there are no tokens there are no chunks."""
+    lengths, positions = [0, 1, 3, 8, 9], [5, 8 * 2**40 + 7, 6, 0, 15]
+    bounds = [0, *accumulate(lengths)]
+    chunks = [0, *accumulate(-(-(at % 8 + n) // 8) if n else 0 for n, at in zip(lengths, positions, strict=True))]
+    found = pool.submit(places_of, bounds, 8, bounds[-1], chunks[-1], positions).result()
+    assert found[:2].tolist() == [bounds, chunks]
+    assert found[2, :-1].tolist() == positions
+
+
+@pytest.mark.parametrize("ends", [1, 2])
 @pytest.mark.parametrize(("width", "per"), [(1, 1), (4, 1), (9, 1), (1, 2)])
 @pytest.mark.parametrize("chunks", [[1], [0, 3, 0, 0, 12, 1, 5, 0], [1] * 9, [70, 2]])
-def test_every_unit_has_its_sequence(pool: ProcessPoolExecutor, chunks: list[int], width: int, per: int) -> None:
-    """And every sequence as many units as it needs, in order."""
+def test_every_unit_has_its_sequence(
+    pool: ProcessPoolExecutor, chunks: list[int], width: int, per: int, ends: int
+) -> None:
+    """And every sequence as many units as it needs, in order, wherever its first chunk lies in a block."""
     origins = [0, *accumulate(chunks)]
-    begins = [origin * per // width + b for b, origin in enumerate(origins)]
-    found = pool.submit(sequences_of, origins, begins[-1], width, per).result()
+    begins = [origin * per // width + b * ends for b, origin in enumerate(origins)]
+    found = pool.submit(sequences_of, origins, begins[-1], width, per, ends).result()
     assert found == [b for b, (begin, end) in enumerate(pairwise(begins)) for _ in range(begin, end)]
-    assert all(found.count(b) >= -(-count * per // width) for b, count in enumerate(chunks))
+    before = width - 1 if ends == 2 else 0
+    assert all(found.count(b) >= -(-(before + count) * per // width) for b, count in enumerate(chunks) if count)
 
 
 @pytest.mark.parametrize("used", [0, 1, 299, 300])

@@ -114,3 +114,11 @@ def test_an_unused_memory_is_put_out_all_the_same() -> None:
     spec = spec_of("attention test:\n" + "".join(f"    {line}\n" for line in lines))
     program = lower(spec, {}, 4, Hand(True, True, laid=True))
     assert [name for name, _ in program.outputs] == ["o", "o_1.state"]
+
+
+@pytest.mark.parametrize(
+    "mask", ["semiseparable(g) * fenwick(lam)", "causal * fenwick(lam) + semiseparable(g) * window(5)"]
+)
+def test_memories_by_position_need_slots(mask: str) -> None:
+    with pytest.raises(ValueError, match="go by position, for which a program has to be laid out"):
+        lower(masked(mask, "g : token <= 0", "lam : level"), hand=Hand(initial=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from compilation import assert_near, inputs_of, sizes_of, small_shape, spec_of
-from variants import VARIANTS, chunk_of
+from variants import VARIANTS, block, chunk_of
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
@@ -24,7 +24,7 @@ SEQUENCES = Sequences(((0, 21, 21, 31),), ((13, 5, 88),))
 @pytest.mark.parametrize("hand", [Hand(a, b, laid=True) for a in (False, True) for b in (False, True)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_as_relays(name: str, hand: Hand) -> None:
-    spec = spec_of("attention test:\n" + "".join(f"    {line}\n" for line in VARIANTS[name]))
+    spec = spec_of(block(*VARIANTS[name]))
     relayed = lower(spec, {}, chunk_of(name), hand)
     blocked = in_blocks(relayed)
     assert not any(isinstance(i.op, ops.Relay) for i in blocked.instructions)
@@ -50,6 +50,6 @@ def test_the_same_as_relays(name: str, hand: Hand) -> None:
     ("name", "what"), [("number, strong hierarchy", "strong"), ("number, window", "window"), ("operator", "Rank-one")]
 )
 def test_what_kernels_have_no_blocks_of(name: str, what: str) -> None:
-    spec = spec_of("attention test:\n" + "".join(f"    {line}\n" for line in VARIANTS[name]))
+    spec = spec_of(block(*VARIANTS[name]))
     with pytest.raises(Unsupported, match=what):
         in_blocks(lower(spec, {}, chunk_of(name), Hand(True, True, laid=True)))
