@@ -74,17 +74,30 @@ class _Reads:
 
     def leave_at(self, rank: str, buffer: Buffer, text: str, once: bool) -> None:
         """The same about a read of some rank."""
-        kernel, buffers = self.kernel, self.emit.buffers
-        address = self.blocks.at(buffer, f"(n * {reads_of(kernel, buffer)} + {rank})")
-        part = buffers.part(buffer.parts)
-        if part != "0":
-            address += f" + {part} * {buffers.part_step(kernel, buffer)}"
-        store = f"tl.store({address}, {text})"
+        kernel, store = self.kernel, f"tl.store({self._at(buffer, rank)}, {text})"
         if once and self.emit.tiling.parts > 1:
             with kernel.block("if vt == 0:"):
                 kernel.line(store)
         else:
             kernel.line(store)
+
+    @property
+    def one_a_level(self) -> bool:
+        """Whether a chunk reads no more than one block of a level, so that its rank tells the level."""
+        return self.shape.base == 2 and not self.shape.strong and not self.kernel.laid
+
+    def leave_levels(self, buffer: Buffer, text: str) -> None:
+        """Leave something [L] about the levels in memory, that of a level where its read is ranked."""
+        rank = f"{self.emit.lane('L')} - {self.shape.nearest}"
+        read = f"({rank} >= 0) & ({rank} < {reads_of(self.kernel, buffer)})"
+        self.kernel.line(f"tl.store({self._at(buffer, rank)}, {text}, mask={read})")
+
+    def _at(self, buffer: Buffer, rank: str) -> str:
+        """The address of something about a read, in the part of the program's columns of V."""
+        kernel, buffers = self.kernel, self.emit.buffers
+        address = self.blocks.at(buffer, f"(n * {reads_of(kernel, buffer)} + {rank})")
+        part = buffers.part(buffer.parts)
+        return address if part == "0" else f"{address} + {part} * {buffers.part_step(kernel, buffer)}"
 
 
 def _walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
@@ -125,10 +138,10 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     emit.prepare_columns(lam, place)
     line, diagonal, log = emit.kernel.line, reads.blocks.diagonal, reads.log
     if diagonal:
-        r, operand = emit.value(queries, place).name, emit.operand(gradient, place)
+        r = emit.value(queries, place).name
     else:
-        r, d = emit.plain(queries, place), emit.narrow(gradient, place)
-        rows = place.tiles[queries].rows
+        r, rows = f"{emit.plain(queries, place)}.to(tl.float32)", place.tiles[queries].rows
+    operand = emit.operand(gradient, place)
     target = None if diagonal else emit.target(d_queries, place)
     out, scaled = target or (emit.assign(d_queries, emit.zeros(emit.dims(d_queries))), "")
     d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
@@ -136,26 +149,29 @@ def _walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> No
     def read(factor: str, state: str, level: str) -> str:
         """Take a read back; what its decays owe is returned."""
         line(f"weight = {factor}")
+        line(f"found = {emit.dot(operand, f'tl.trans({state})')}{f' * tiles.exp({log})[None, :]' if diagonal else ''}")
         if diagonal:
-            line(f"found = {emit.dot(operand, f'tl.trans({state})')} * tiles.exp({log})[None, :]")
             line(f"product = found * {r}")
             line("column = tl.sum(product, 1)")
             line(f"{out} += weight[:, None] * found")
             owed = "tl.sum(weight[:, None] * product, 0)"
         else:
-            # through what was read, [C, V], rather than through its gradient, [C, K]
-            line(f"column = tl.sum({emit.dot(r, state)} * {d}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}")
-            line(f"weighed = ((weight * tiles.exp({log}){scaled})[:, None] * {d}).to({emit.tiling.operand})")
-            line(f"{out} += {emit.dot('weighed', f'tl.trans({state})')}")
+            line(f"column = tl.sum(found * {r}, 1) * tiles.exp({log}){f' * {rows}' if rows else ''}")
+            line(f"{out} += (weight * tiles.exp({log}){scaled})[:, None] * found")
             owed = "tl.sum(weight * column, 0)"
         line(f"{d_weights} += tiles.place_column(column, {level}, {emit.tiling.levels})")
         return owed
 
     shares, reach = (emit.buffers.kept[f"{d_operators}.{x}"] for x in ("shares", "reach"))
+    apart = reads.one_a_level and not diagonal
     with reads.loop(place):
         owed = read(emit.column(lam, place, reads.level), reads.state, reads.level)
-        reads.leave(shares, owed, once=False)
+        if not apart:
+            reads.leave(shares, owed, once=False)
         reads.leave(reach, reads.log, once=True)
+    if apart:
+        # a sum over positions in every read would have all warps wait for each other
+        reads.leave_levels(shares, f"tl.sum({emit.value(lam, place).name} * {d_weights}, 0)")
     for each in initial:
         line(f"total = {reads.blocks.no_log}")
         with levels_read(emit, reads.shape, each, place) as (state, level):
