@@ -13,9 +13,15 @@ def depth(chunks: int, base: int) -> int:
     return p
 
 
-def blocks(chunks: int, base: int) -> int:
-    """The number of whole aligned blocks of all levels."""
-    return sum(chunks // base**p for p in range(depth(chunks, base) + 1))
+def blocks(chunks: int, base: int, highest: int | None = None) -> int:
+    """The number of whole aligned blocks of all levels, or of those up to the `highest`."""
+    top = depth(chunks, base)
+    return sum(chunks // base**p for p in range((top if highest is None else min(top, highest)) + 1))
+
+
+def runs(chunks: int, base: int, level: int) -> int:
+    """How many runs of base**level readers the blocks above that level may have."""
+    return max(0, depth(chunks, base) - level) * programs(chunks, base, level) * (base - 1)
 
 
 def reads(chunks: int, base: int, strong: bool) -> int:

@@ -55,18 +55,19 @@ def _module(spec: Spec, configuration: Configuration, divided: Plan, tiling: Til
     forward, joint, kept, gradients = divided.forward, divided.joint, divided.kept, divided.gradients
     later = [output for output in joint.outputs if output not in forward.outputs]
     shapes = _shapes(joint, tiling)
-    first = Module("forward", divided.first, _held(tiling, configuration, "forward"), shapes)
+    held, training = _held(tiling, configuration, "forward"), configuration.training
+    first = Module("forward", divided.first, held, shapes, training=training)
     first.write()
     second = Module("backward", divided.second, _held(tiling, configuration, "backward"), shapes, gradients, kept)
     second.write()
     stored = _stored(first, second, kept)
-    if configuration.packed and configuration.training:
+    if configuration.packed and training:
         stored["places"] = "places"
     inputs = {i.op.name: i.results[0] for i in forward.instructions if isinstance(i.op, ops.Load)}
     bounds, parameters = ([BOUNDS], ["bounds"]) if configuration.packed else ([], [])
     if configuration.hand.laid:
         bounds, parameters = [*bounds, POSITIONS], [*parameters, "positions"]
-    types, training = forward.types, configuration.training
+    types = forward.types
     tables = (
         f"AXES = { {name: types[v] for name, v in inputs.items()}!r}\n"
         f"OUTPUTS = {tuple(name for name, _ in forward.outputs)!r}\n"

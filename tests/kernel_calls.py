@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import maskdsl
-from maskdsl.codegen.kernels import scans
+from maskdsl.codegen.kernels import runs, scans
 from maskdsl.lowering.hand import Hand, anywhere
 from maskdsl.lowering.memory import memories
 from maskdsl.mask.nodes import Kind
@@ -91,6 +91,16 @@ def failures_of_a_full_gpu(text: str, case: Case) -> list[Comparison]:
         mock.patch.object(scans, "FULL", 0),
     ):
         return failures(text, case)
+
+
+def failures_in_runs(text: str, case: Case, chunk: int) -> list[Comparison]:
+    """The same where a program takes few readers of a block, so that short calls have blocks of several runs."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"MASKDSL_CACHE": folder}),
+        mock.patch.object(runs, "LEAST", 2),
+    ):
+        return failures(text, case, chunk)
 
 
 def case_of(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import left_adjoint, matrix_tree, recalled, states_left
+from maskdsl.codegen.kernels import left_adjoint, matrix_tree, recalled, runs, states_left
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.matrix_walk import OPERATOR, STATE
 from maskdsl.codegen.kernels.programs import Order, Units
-from maskdsl.codegen.kernels.tree import Shape, blocks, levels_of
+from maskdsl.codegen.kernels.tree import Shape, levels_of
 from maskdsl.schedule.stages import Stage
 
 if TYPE_CHECKING:
@@ -27,14 +28,12 @@ def tree(module: Module, stage: Stage, instruction: Instruction) -> None:
     for result, leaf in zip(instruction.results[:2], instruction.operands, strict=False):
         buffers.kept[result] = buffers.kept[leaf]
     after = module.beside(instruction.results[0], "after", buffers.kept[instruction.results[0]])
-    module.host.append(buffers.allocation(after))
-    upwards = f"for p in range(hierarchy.depth({levels_of(module.tiling.laid, shape.base)}, {shape.base})):"
-    units = _parents(shape)
-    operators = module.new_kernel("operators", "Operators of blocks of the next level.", HEADS, units)
-    matrix_tree.merge_operators(module.evaluator(operators, stage), instruction, shape, after)
-    states = module.new_kernel("states", "States of blocks of the next level.", _columns(module), units)
-    matrix_tree.merge_states(module.evaluator(states, stage), instruction, shape, after)
-    _launch(module, upwards, operators, states)
+    if module.training:
+        module.host.append(buffers.allocation(after))
+    kernel = module.new_kernel("blocks", "Blocks of the next level.", HEADS, _parents(shape))
+    matrix_tree.merge(module.evaluator(kernel, stage), instruction, shape, after if module.training else None)
+    module.host.append(f"for p in range(hierarchy.depth({levels_of(module.tiling.laid, shape.base)}, {shape.base})):")
+    module.host.append(f"    {_launch(module, kernel)}")
     states_left.write(module, stage, instruction, shape)
 
 
@@ -46,6 +45,9 @@ def leave(module: Module, instruction: Instruction) -> None:
     parts = ("V",) if module.tiling.parts > 1 else ()
     arrived = Buffer(f"{name}_arrived", 1, entries, True, rows=_all_reads(module, shape))
     returned = dataclasses.replace(arrived, name=f"{name}_returned", parts=parts, count=module.tiling.parts)
+    if not module.tiling.packed:
+        # nothing comes back from beyond the farthest block that a chunk reads
+        returned = dataclasses.replace(returned, rows=f"max(1, hierarchy.all_reads(N, {shape.base}) - N + 1)")
     for suffix, buffer in (("arrived", arrived), ("returned", returned)):
         if f"{value}.{suffix}" not in module.buffers.kept:
             module.buffers.kept[f"{value}.{suffix}"] = buffer
@@ -59,14 +61,26 @@ def gather(module: Module, stage: Stage, instruction: Instruction) -> None:
     arrived, returned = (buffers.kept[f"{d_operators}.{x}"] for x in ("arrived", "returned"))
     if not module.tiling.laid:
         module.host.append(f"depth = hierarchy.depth(N, {shape.base})")
-    for value in (d_operators, d_states):
-        module.host.append(buffers.allocation(module.keep_blocks(value, shape)))
-    units = blocks(module.tiling, shape.base)
-    operators = module.new_kernel("operators", "The gradient of a block's operator, from its readers.", HEADS, units)
-    matrix_tree.gather_operators(module.evaluator(operators, stage), instruction, shape, arrived, returned)
-    states = module.new_kernel("readers", "The gradient of a block's state, from its readers.", _columns(module), units)
-    matrix_tree.gather_states(module.evaluator(states, stage), instruction, shape, arrived)
-    _launch(module, None, operators, states)
+    columns = ("vt", str(module.tiling.parts))
+    for value, name, about, order, dims in (
+        (d_operators, "operators", "The gradient of a block's operator, from its readers.", HEADS, OPERATOR),
+        (d_states, "readers", "The gradient of a block's state, from its readers.", (columns, *HEADS), STATE),
+    ):
+        target = module.keep_blocks(value, shape)
+        found = runs.runs_of(module, value, shape)
+        # not before: what has come back is given back first
+        module.host += [buffers.allocation(each) for each in (target, *([found.buffer] if found else ()))]
+        kernel = module.new_kernel(name, about, order, runs.units_of(module.tiling, shape, found))
+        emit = module.evaluator(kernel, stage)
+        runs.choose(kernel, shape, found)
+        if value == d_operators:
+            matrix_tree.gather_operators(emit, instruction, shape, arrived, returned)
+        else:
+            matrix_tree.gather_states(emit, instruction, shape, arrived)
+            kernel.registers = module.registers("K", 128, module.block_warps)
+        runs.leave(emit, found, shape, target, dims, "total")
+        module.host.append(_launch(module, kernel))
+        runs.add_up(module, stage, found, target, dims, module.tiling)
     recalled.write(module, stage, instruction, shape, arrived)
 
 
@@ -78,12 +92,9 @@ def descend(module: Module, stage: Stage, instruction: Instruction) -> None:
     left_adjoint.write(module, stage, instruction, shape)
     depth = f"hierarchy.depth({levels_of(module.tiling.laid, shape.base)}, {shape.base})"
     downwards = f"for p in reversed(range({depth})):"
-    units = _parents(shape)
-    down = module.new_kernel("operators", "Gradients of operators handed down to children.", HEADS, units)
-    matrix_tree.hand_down_operators(module.evaluator(down, stage), instruction, shape, after)
-    states = module.new_kernel("handed", "Gradients of states handed down to children.", _columns(module), units)
-    matrix_tree.hand_down_states(module.evaluator(states, stage), instruction, shape, after)
-    _launch(module, downwards, down, states)
+    down = module.new_kernel("handed", "Gradients of blocks handed down to their children.", HEADS, _parents(shape))
+    matrix_tree.hand_down(module.evaluator(down, stage), instruction, shape, after)
+    module.host += [downwards, f"    {_launch(module, down)}"]
     for result, gradient in zip(instruction.results[:2], (d_operators, d_states), strict=True):
         kept[result] = dataclasses.replace(kept[gradient], row=shape.leaf)
 
@@ -107,14 +118,7 @@ def _parents(shape: Shape) -> Units:
     return Units(f"(N // {shape.base} ** (p + 1))", f"walks.power(p + 1, {shape.base})")
 
 
-def _columns(module: Module) -> Order:
-    return (("vt", str(module.tiling.parts)), *HEADS)
-
-
-def _launch(module: Module, loop: str | None, operators: Kernel, states: Kernel) -> None:
-    """Launch both kernels, in the loop of the host that is given."""
-    for kernel in (operators, states):
-        kernel.warps = 8 if module.tiling.extent("K") > 64 else 4
-    if loop:
-        module.host.append(loop)
-    module.host += [f"{'    ' if loop else ''}{kernel.launch()}" for kernel in (operators, states)]
+def _launch(module: Module, kernel: Kernel) -> str:
+    """The launch of a kernel over blocks."""
+    kernel.warps = module.block_warps
+    return kernel.launch()

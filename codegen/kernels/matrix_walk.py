@@ -75,10 +75,12 @@ class _Reads:
         line, constants, base = self.kernel.line, self.shape.constants, self.shape.base
         line(f"{self.end} = {place.chunk} + 0")
         line(f"{self.p} = 0")
-        if not self.kernel.laid:
+        if self.kernel.laid:
+            counted = f"for _ in range(0, {reads_by(self.kernel, place.chunk, self.shape)}):"
+        else:
             line(f"first = walks.reads_before({place.chunk}, {base})")
-        count = reads_by(self.kernel, place.chunk, self.shape)
-        counted = f"for _ in range(0, {count}):" if self.kernel.laid else f"for read in range(first, first + {count}):"
+            line(f"last = walks.reads_before({place.chunk} + 1, {base}) - 1")
+            counted = "for read in range(first, last + 1):"
         with self.kernel.block(counted):
             end = self.kernel.absolute(self.end)
             line(f"{self.p} = walks.read_level({place.chunk}, {end}, {self.p}, {constants})")
@@ -86,6 +88,21 @@ class _Reads:
             self._number(place)
             yield
             line(f"{self.end} -= walks.power({self.p}, {base})")
+
+    @contextmanager
+    def another(self) -> Iterator[None]:
+        """Inside either loop, what only reads have that are not the farthest one of all."""
+        if self.kernel.laid:
+            # something may lie before the farthest block
+            yield
+            return
+        with self.kernel.block("if read < last:"):
+            yield
+
+    def pull(self, queries: str) -> None:
+        """Pull queries, an operand of products, back over a block."""
+        operator = self.blocks.load(self.blocks.operator_at(self.blocks.operators, "row"))
+        self.kernel.line(f"{queries} = {self.blocks.operand(self.blocks.emit.dot(queries, operator))}")
 
     @contextmanager
     def farthest_first(self, place: Place) -> Iterator[None]:
@@ -100,9 +117,7 @@ class _Reads:
                 self._number(place)
                 yield
             return
-        line(f"last = walks.reads_before({place.chunk} + 1, {base}) - 1")
-        with self.kernel.block(f"for number in range(0, walks.reads({place.chunk}, {constants})):"):
-            line("read = last - number")
+        with self.kernel.block("for read in range(last, first - 1, -1):"):
             line(f"{self.p} = walks.widest({place.chunk} - {self.end}, {base})")
             line(f"{self.end} += walks.power({self.p}, {base})")
             line(f"row = walks.slot({self.p}, {self.end}, {constants})")
@@ -130,18 +145,17 @@ def walk(emit: Evaluator, instruction: Instruction, place: Place) -> None:
     reads = _Reads(emit, instruction.op, operators, states)
     blocks, line = reads.blocks, emit.kernel.line
     emit.prepare_columns(lam, place)
-    pulled = emit.assign("pulled", f"{emit.value(queries, place).name} + 0.0")
+    pulled = emit.assign("pulled", blocks.operand(emit.value(queries, place).name))
     out = emit.assign(result, emit.zeros(emit.dims(result)))
     with reads.nearest_first(place):
-        line(f"operand = {blocks.operand(pulled)}")
-        found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
+        found = emit.dot(pulled, blocks.load(blocks.state_at(blocks.states, "row")))
         line(f"{out} += {emit.column(lam, place, reads.level)}[:, None] * {found}")
-        line(f"{pulled} = {emit.dot('operand', blocks.load(blocks.operator_at(blocks.operators, 'row')))}")
+        with reads.another():
+            reads.pull(pulled)
     for each in initial:
-        line(f"operand = {blocks.operand(pulled)}")
         with levels_read(emit, reads.shape, each, place) as (state, level):
             factor = emit.column(lam, place, level, by_row=True)
-            line(f"{out} += {factor}[:, None] * {emit.dot('operand', state)}")
+            line(f"{out} += {factor}[:, None] * {emit.dot(pulled, state)}")
     place.tiles[result] = Tile(out, emit.dims(result))
 
 
@@ -155,38 +169,39 @@ def walk_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> Non
     reads = _Reads(emit, instruction.op, operators, states, arrived)
     blocks = reads.blocks
     emit.prepare_columns(lam, place)
-    d = emit.narrow(gradient, place)
-    pulled = emit.assign("pulled", f"{emit.value(queries, place).name} + 0.0")
+    d = emit.operand(gradient, place)
+    pulled = emit.assign("pulled", blocks.operand(emit.value(queries, place).name))
     d_weights = emit.assign(d_lam, emit.zeros(emit.dims(d_lam)))
     with reads.nearest_first(place):
-        line(f"operand = {blocks.operand(pulled)}")
         # programs for other columns write the same
         line(f"tl.store({blocks.rows_at(arrived, 'read')}, {pulled})")
-        found = emit.dot("operand", blocks.load(blocks.state_at(blocks.states, "row")))
-        line(f"column = tl.sum({found} * {d}, 1)")
-        line(f"{d_weights} += tiles.place_column(column, {reads.level}, {emit.tiling.levels})")
-        line(f"{pulled} = {emit.dot('operand', blocks.load(blocks.operator_at(blocks.operators, 'row')))}")
+        with reads.another():
+            reads.pull(pulled)
     back = emit.assign(d_queries, emit.zeros(emit.dims(d_queries)))
+
+    def read(queries: str, factor: str, state: str, level: str) -> None:
+        """Take a read back, through the gradient of its queries: one product for these and for the weights."""
+        line(f"found = {emit.dot(d, f'tl.trans({state})')}")
+        line(f"{d_weights} += tiles.place_column(tl.sum(found * {queries}, 1), {level}, {emit.tiling.levels})")
+        line(f"{back} += {factor}[:, None] * found")
+
     for each in initial:
         line(f"tl.store({blocks.rows_at(arrived, reads.beyond)}, {pulled})")
-        line(f"operand = {blocks.operand(pulled)}")
         with levels_read(emit, reads.shape, each, place) as (state, level):
-            line(f"column = tl.sum({emit.dot('operand', state)} * {d}, 1)")
-            line(f"{d_weights} += tiles.place_column(column, {level}[:, None], {emit.tiling.levels})")
-            weight = emit.column(lam, place, level, by_row=True)
-            line(f"weighed = {blocks.operand(f'({weight}[:, None] * {d})')}")
-            line(f"{back} += {emit.dot('weighed', f'tl.trans({state})')}")
+            read(f"{pulled}.to(tl.float32)", emit.column(lam, place, level, by_row=True), state, f"{level}[:, None]")
+    line("tl.debug_barrier()")
     with reads.farthest_first(place):
-        address = blocks.rows_at(returned, "read")
-        part = emit.buffers.part(returned.parts)
-        if part != "0":
-            address += f" + {part} * {emit.buffers.part_step(emit.kernel, returned)}"
-        line(f"tl.store({address}, {back})")
-        line(f"weighed = {blocks.operand(f'({emit.column(lam, place, reads.level)}[:, None] * {d})')}")
-        operator = blocks.load(blocks.operator_at(blocks.operators, "row"))
+        with reads.another():
+            address = blocks.rows_at(returned, "read" if emit.kernel.laid else f"(read - {place.chunk} + 1)")
+            part = emit.buffers.part(returned.parts)
+            if part != "0":
+                address += f" + {part} * {emit.buffers.part_step(emit.kernel, returned)}"
+            line(f"tl.store({address}, {back})")
+            operator = blocks.load(blocks.operator_at(blocks.operators, "row"))
+            line(f"{back} = {emit.dot(blocks.operand(back), f'tl.trans({operator})')}")
+        line(f"came = tl.load({blocks.rows_at(arrived, 'read')}).to(tl.float32)")
         state = blocks.load(blocks.state_at(blocks.states, "row"))
-        line(f"{back} = {emit.dot(blocks.operand(back), f'tl.trans({operator})')}")
-        line(f"{back} += {emit.dot('weighed', f'tl.trans({state})')}")
+        read("came", emit.column(lam, place, reads.level), state, reads.level)
     parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
     place.tiles[d_queries] = Tile(back, emit.dims(d_queries), parts)
     place.tiles[d_lam] = Tile(d_weights, emit.dims(d_lam), parts)

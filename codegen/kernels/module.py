@@ -10,7 +10,18 @@ from collections.abc import Callable, Collection, Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import band, left_adjoint, matrices, pairs, programs, recalled, scans, states_left, tree
+from maskdsl.codegen.kernels import (
+    band,
+    left_adjoint,
+    matrices,
+    pairs,
+    programs,
+    recalled,
+    runs,
+    scans,
+    states_left,
+    tree,
+)
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
@@ -44,8 +55,13 @@ class Module:
         shapes: Mapping[str, tree.Shape],
         gradients: Collection[str] = (),
         left: Collection[str] = (),
+        training: bool = True,
     ) -> None:
-        """`left` are the values that an earlier program has left in memory, `gradients` those of outputs by name."""
+        """`left` are the values that an earlier program has left in memory, `gradients` those of outputs by name.
+
+        Where it is not for `training`, nothing is kept for a backward pass.
+        """
+        self.training = training
         self.left, self.gradients = frozenset(left), frozenset(gradients)
         self.direction, self.plan, self.tiling = direction, plan, tiling
         self.program = plan.program
@@ -200,7 +216,7 @@ class Module:
         kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 1 if matrices else 2
         light = not (narrow or matrices) and self.plan.within(stage).isdisjoint(emit.precise)
         if self.direction == "forward" and light:
-            kernel.registers = self._registers("C", 168)
+            kernel.registers = self.registers("C", 168, kernel.warps)
         self.host.append(kernel.launch())
         for output in outputs:
             if writer.parts[output.name]:
@@ -242,9 +258,9 @@ class Module:
         """The tiles of a state, in kernels that only add and scale."""
         return ("vt", str(self.fine.parts)), ("kt", str(self.fine.key_parts))
 
-    def _registers(self, rows: str, limit: int) -> int | None:
+    def registers(self, rows: str, limit: int, warps: int) -> int | None:
         """At most `limit` registers a thread, so that more programs run at a time, where sums need few of them."""
-        held = self.tiling.extent(rows) * self.tiling.value // (32 * self.chunk_warps())
+        held = self.tiling.extent(rows) * self.tiling.value // (32 * warps)
         return limit if held <= 64 and self.tiling.mode == "bf16" else None
 
     def chunk_warps(self, tiling: Tiling | None = None) -> int:
@@ -253,6 +269,11 @@ class Module:
         # four warps have 16 rows of a chunk of 64 each; eight would do products of 64 rows twice
         wide = tiling.mode != "bf16" and tiling.extent("K") * tiling.value > 128 * 64
         return 8 if wide or tiling.extent("C") > 64 else 4
+
+    @property
+    def block_warps(self) -> int:
+        """The warps of a program that holds a whole block of matrices."""
+        return 8 if self.tiling.extent("K") > 64 else 4
 
     def state_warps(self, instruction: Instruction) -> int:
         """The warps of a program that moves states on: products by matrices need more registers than four have."""
@@ -356,7 +377,8 @@ class Module:
         kernel = self.new_kernel("states", "Chunks, and the blocks of the lowest levels.", order, units)
         kernel.parameter("high", "high", varying=True)
         tree.compose(self.evaluator(kernel, stage), instruction, shape, after)
-        kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
+        kernel.warps = self.chunk_warps()
+        kernel.registers = self.registers("K", 128, kernel.warps)
         count = tree.levels_of(self.tiling.laid, base)
         self.host.append(f"high = min({FIRST if base == 2 else 1}, hierarchy.depth({count}, {base}))")
         self.host.append(kernel.launch())
@@ -376,14 +398,22 @@ class Module:
         parts, base = self.tiling.parts, shape.base
         if not self.tiling.laid:
             self.host.append(f"depth = hierarchy.depth(N, {base})")
-        for value in (d_operators, d_states):
-            self.host.append(self.buffers.allocation(self.keep_blocks(value, shape)))
+        target = self.keep_blocks(d_states, shape)
+        found = runs.runs_of(self, d_states, shape)
+        for buffer in (self.keep_blocks(d_operators, shape), target, *([found.buffer] if found else ())):
+            self.host.append(self.buffers.allocation(buffer))
         order = (("vt", str(parts)), ("h", "H"), ("b", "B"), ("unit", ""))
-        units = tree.blocks(self.tiling, base)
+        units = runs.units_of(self.tiling, shape, found)
         kernel = self.new_kernel("readers", "The gradient of a block's state, from its readers.", order, units)
-        tree.gather(self.evaluator(kernel, stage), instruction, shape, reach)
-        kernel.warps, kernel.registers = self.chunk_warps(), self._registers("K", 128)
+        emit = self.evaluator(kernel, stage)
+        runs.choose(kernel, shape, found)
+        tree.gather(emit, instruction, shape, reach)
+        runs.leave(emit, found, shape, target, ((0, "K"), (1, "V")), "block")
+        kernel.warps = self.chunk_warps()
+        kernel.registers = self.registers("K", 128, kernel.warps)
         self.host.append(kernel.launch())
+        runs.add_up(self, stage, found, target, ((0, "K"), (1, "V")), self.fine)
+        units = tree.blocks(self.tiling, base)
         kernel = self.new_kernel("reached", "The gradient of a block's log decay, from its readers.", order[1:], units)
         tree.reached(self.evaluator(kernel, stage), instruction, shape, shares)
         kernel.warps = 1

@@ -212,13 +212,10 @@ def _keep(blocks: Blocks, p: str) -> None:
 
 
 def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffer) -> None:
-    """The gradient of a block's state, from all chunks that read it; the largest blocks come first."""
+    """Add up in `block` the gradient of a block's state, of those chunks that read it from `first` to before `last`."""
     kernel, line = emit.kernel, emit.kernel.line
     gradient, queries, operators, states, lam, *_ = instruction.operands
     blocks = Blocks(emit, shape, operators, states)
-    target = emit.buffers.kept[instruction.results[2]]
-    choose_block(kernel, shape)
-    _readers(kernel, shape)
     line(f"block = {emit.zeros(((0, 'K'), (1, 'V')))}")
     reads = reads_of(kernel, reach)
     with kernel.block("for n in range(first, last):"):
@@ -226,8 +223,6 @@ def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reach: Buffe
         line(f"weight = {emit.column(lam, place, level_read(kernel, shape))}")
         line(f"decay = tiles.exp(tl.load({blocks.at(reach, f'(n * {reads} + rank)')}))")
         gather_read(emit, blocks, queries, gradient, place)
-    line(f"row = {own_row(kernel, shape)}")
-    line(f"tl.store({blocks.state_at(target, 'row')}, block)")
 
 
 def gather_read(emit: Evaluator, blocks: Blocks, queries: str, gradient: str, place: Place) -> None:
@@ -257,7 +252,7 @@ def own_row(kernel: Kernel, shape: Shape) -> str:
     return f"walks.slot(p, (number + 1) * walks.power(p, {shape.base}){back}, {shape.constants})"
 
 
-def _readers(kernel: Kernel, shape: Shape) -> None:
+def write_readers(kernel: Kernel, shape: Shape) -> None:
     """Write the `first` of the chunks that read a block, the one after the `last`, and the `rank` of their reads."""
     line, n, consts = kernel.line, kernel.size("N"), shape.constants
     if not kernel.laid:
@@ -269,14 +264,6 @@ def _readers(kernel: Kernel, shape: Shape) -> None:
     line(f"last = tl.where(p < top, walks.last_reader(p, number, {consts}) - past, N)")
     line("last = tl.minimum(last, N)")
     line(f"rank = walks.entry(p, tl.where(p < top, number, 0), {consts})")
-
-
-@contextmanager
-def readers(kernel: Kernel, shape: Shape) -> Iterator[None]:
-    """A loop over the chunks `n` that read a block; `rank` is which of their reads it is."""
-    _readers(kernel, shape)
-    with kernel.block("for n in range(first, last):"):
-        yield
 
 
 def passing(base: int) -> Units:
@@ -336,7 +323,7 @@ def reached(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buf
     blocks = Blocks(emit, shape, *instruction.operands[2:4])
     target = emit.buffers.kept[instruction.results[1]]
     choose_block(kernel, shape)
-    _readers(kernel, shape)
+    write_readers(kernel, shape)
     reads = reads_of(kernel, shares)
     line(f"total = {blocks.no_log}")
     base = emit.buffers.address(kernel, shares, f"n * {reads}", emit.head)

@@ -119,6 +119,8 @@ def test_passes_make_every_block(base: int, span: int) -> None:
         assert hierarchy.blocks(chunks, base) == len(everything)
         top = max(p for p, _ in everything)
         assert hierarchy.depth(chunks, base) == top
+        for p in range(top + 2):
+            assert hierarchy.blocks(chunks, base, p) == sum(level <= p for level, _ in everything)
         for first in range(top + 1):
             passes = hierarchy.passes(chunks, base, span, first)
             assert [p for low, high in passes for p in range(low + 1, high + 1)] == list(range(first + 1, top + 1))

@@ -9,7 +9,7 @@ import pytest
 from compilation import library_spec
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from kernel_calls import case_of, failures, failures_of_a_full_gpu, supported
+from kernel_calls import case_of, failures, failures_in_runs, failures_of_a_full_gpu, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
 
@@ -308,3 +308,17 @@ def test_random_specs(check: Check, data: st.DataObject) -> None:
     # the gradient of a vector of length 1 with one channel is nothing but rounding
     assume(case.shape.K > 1 or not any(step in text for step in ("delta(", "rank1(")))
     check(text, case)
+
+
+@pytest.mark.parametrize("base", [2, 3])
+@pytest.mark.parametrize(
+    ("path", "declared"),
+    [("causal", ()), (DECAY, (NUMBER,)), (DECAY, (DIAGONAL,)), ("delta(k, b)", ("b : token",))],
+)
+def test_readers_of_large_blocks_come_in_runs(run: Run, path: str, declared: tuple[str, ...], base: int) -> None:
+    text = masked(f"{path} * fenwick(lam, base={base})", *declared, WEIGHTS)
+    chunk = 4 if base == 2 else base
+    # a parent that is just begun, and blocks that end where the sequence does
+    for T in ((base**2 + 1) * chunk + 1, 2 * base**2 * chunk):
+        found = run(failures_in_runs, text, case_of(text, T), chunk)
+        assert not found, (text, T, found)
