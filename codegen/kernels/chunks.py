@@ -41,11 +41,7 @@ class ChunksKernel:
         wanted = list(dict.fromkeys([*(o.value for o in self.outputs), *self.stored]))
         if heads == 1:
             kernel.line("h = h0")
-            if emit.precise:
-                self._write_in_order(wanted)
-            else:
-                for value in wanted:
-                    self._write(value)
+            self._write_in_order(wanted)
             return
         needed = self._needed(wanted)
         after = self._after(needed)
@@ -74,6 +70,7 @@ class ChunksKernel:
         needed = [value for value in self._needed(wanted) if value not in emit.available or value in wanted]
         steps: dict[tuple[str, int], set[str]] = {(value, -1): self._behind(value) for value in wanted}
         sums = {}
+        several = not emit.precise and sum(self._is_state(x) for x in self._needed(wanted)) > 1
         for value in needed:
             if self._narrows(value):
                 steps.setdefault((value, -1), self._behind(value))
@@ -91,9 +88,9 @@ class ChunksKernel:
                 self._write(value)
             else:
                 emit.tile(value, place)
-            if self._over_state(value):
-                # loading states again, from cache, costs less than keeping them in registers
-                for x in emit.available & place.tiles.keys():
+            for x in emit.available & place.tiles.keys():
+                if self._over_state(value) or (several and self._is_state(x)):
+                    # loading states again, from cache, costs less than keeping them
                     del place.tiles[x]
 
     def _rank(self, step: tuple[str, int], products: int) -> tuple[bool, int, bool]:
@@ -107,15 +104,23 @@ class ChunksKernel:
         operands = emit.maker[value].operands if value not in emit.available else ()
         return len(emit.dims(value)) < 2 and any(len(emit.dims(x)) == 2 for x in operands)
 
+    def _is_state(self, value: str) -> bool:
+        """Whether a value is a whole state."""
+        return [letter for _, letter in self.emit.dims(value)] == ["K", "V"]
+
     def _over_state(self, value: str) -> bool:
         """Whether a value is a sum over a whole state."""
         operands = self.emit.maker[value].operands if self._narrows(value) else ()
-        return any([letter for _, letter in self.emit.dims(x)] == ["K", "V"] for x in operands)
+        return any(self._is_state(x) for x in operands)
 
     def _terms(self, value: str, needed: list[str]) -> list[str]:
-        """The terms of a sum of large tiles, some of which are products, but for those that belong to a larger sum."""
+        """The terms of a sum of large tiles, some of which are products, but for those that belong to a larger sum.
+
+        Of a path: its products are in three parts, and each term is done with before the next. Elsewhere terms that
+        are made early would only wait for the others.
+        """
         emit = self.emit
-        if emit.tiling.parts > 1 or emit.tiling.key_parts > 1 or not self._adds(value):
+        if not emit.precise or emit.tiling.parts > 1 or emit.tiling.key_parts > 1 or not self._adds(value):
             return []
         found: list[str] = []
         pending = [value]

@@ -11,7 +11,7 @@ from maskdsl.chunk.program import Program
 from maskdsl.schedule.cost import elements, flops
 from maskdsl.schedule.kinds import BETWEEN, is_pairs
 from maskdsl.schedule.phases import Phases
-from maskdsl.schedule.rows import of_positions
+from maskdsl.schedule.rows import of_positions, scales_rows
 from maskdsl.schedule.systems import scan_factors
 
 BANDWIDTH = 3e12
@@ -138,14 +138,7 @@ class Cut:
 
     def _scales(self, value: str) -> bool:
         """Whether a value is another one with its rows scaled: products take the factors where they cost least."""
-        maker = self.maker[value]
-        if not self.precise or not isinstance(maker.op, ops.Map):
-            return False
-        wide = [i for i, x in enumerate(maker.operands) if self._axes(x) == self._axes(value)]
-        if len(wide) != 1:
-            return False
-        scaled = ops.argument(wide[0])
-        return bool(maker.op.expr == maker.op.expr.coeff(scaled) * scaled)
+        return bool(self.precise) and scales_rows(self.maker[value], self.types)
 
     def _store(self, value: str, wanted: Mapping[int, list[str]]) -> dict[str, float]:
         """The time that writing and reading a value takes, in picoseconds; much where that needs one more kernel.

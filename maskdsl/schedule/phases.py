@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
 from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs, solves_back
-from maskdsl.schedule.rows import is_slow, of_positions
+from maskdsl.schedule.rows import is_slow, of_positions, scales_rows
 from maskdsl.schedule.systems import answers, scanned, solved_systems, system_pairs
 
 
@@ -19,14 +19,17 @@ class Phases:
     """The phases of a program; `gradients` and `precise` are those of its values that depend on d_o, or need precision.
 
     `rows` are the values of positions that the first kernel makes, `again` what the backward pass computes again of the
-    precise part of a path.
+    precise part of a path. A kernel that is `roomy` holds two states and what a chunk works on at once.
     """
 
-    def __init__(self, program: Program, gradients: frozenset[str], precise: frozenset[str]) -> None:
+    def __init__(
+        self, program: Program, gradients: frozenset[str], precise: frozenset[str], roomy: bool = False
+    ) -> None:
         self.program, self.types, self.gradients, self.precise = program, program.types, gradients, precise
         self.maker = {r: i for i in program.instructions for r in i.results}
         self.totals = tuple(i for i in program.instructions if crosses(i, self.types))
         self.rows, self.again, self._feeding = self._slow_rows(), self._made_again(), self._needed_between()
+        self._at_once = roomy and not precise and self._light()
         self._channelwise = any(isinstance(i.op, PAIRS) for i in program.instructions)
         self._worked: dict[str, int] = {}  # the last phase in which something heavy is done for a value
         self._systems = [x for x in solved_systems(program) if isinstance(self.maker[x].op, ops.Inverse)]
@@ -50,12 +53,26 @@ class Phases:
 
     @property
     def handed(self) -> int | None:
-        """The phase after the tree of a hierarchy, or a scan that solves systems, in the backward pass."""
+        """The phase after the tree of a hierarchy, or a scan that solves systems, in the backward pass.
+
+        Or after any scan, where a kernel has room for all gradients of a chunk: what they share is not kept in between.
+        """
         return self._fronts.get("handed")
 
     def _hands_down(self, instruction: Instruction) -> bool:
         """Whether an instruction carries gradients of states from chunk to chunk, and takes much memory."""
-        return isinstance(instruction.op, ops.TreeAdjoint) or solves_back(instruction)
+        scan = self._at_once and isinstance(instruction.op, ops.Scan) and instruction.op.reverse
+        return scan or isinstance(instruction.op, ops.TreeAdjoint) or solves_back(instruction)
+
+    def _light(self) -> bool:
+        """Whether there is one scan, and vectors are inputs but for decays of their rows: little beside its states."""
+        types = self.types
+        scans = [i for i in self.program.instructions if isinstance(i.op, ops.Scan)]
+        made = [i for i in self.program.instructions if isinstance(i.op, ops.Map) and {"K", "V"} & {*i.types[0]}]
+        given = [i for i in made if not self.gradients & {*i.results}]
+        decayed = all(scales_rows(i, types) and "T" not in i.types[0] for i in given)
+        shared = any(axis.startswith("H/") for axes in types.values() for axis in axes)
+        return len(scans) == 1 and decayed and not shared
 
     def phase_of(self, instruction: Instruction, phases: Mapping[str, int] | None = None) -> int:
         """The phase in which an instruction is done.

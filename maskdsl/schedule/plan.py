@@ -36,6 +36,9 @@ KEPT = (ops.Tree, ops.Scan, ops.SolvedScan, ops.DecayDot)
 STATE: dict[DeviceKind, int] = {"cuda": 1 << 15, "interpreter": 1 << 15, "hip": 1 << 14}
 """The most bytes of a state that a program multiplies by: some seven such tiles fit into a GPU's shared memory."""
 
+ROOMY = 128 * 128
+"""The most entries of a state of which a program holds two beside all vectors of a chunk."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,7 +77,8 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     later = [output for output in joint.outputs if training and output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
     gradients = tuple(gradient_name(forward, name) for name, _ in forward.outputs)
-    return Plan(forward, joint, first, stages(backward, sizes, gradients, precise_values(joint)), kept, gradients)
+    second = stages(backward, sizes, gradients, precise_values(joint), roomy=_roomy(configuration))
+    return Plan(forward, joint, first, second, kept, gradients)
 
 
 def heads_together(configuration: Configuration, direction: Direction) -> int:
@@ -82,6 +86,12 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
     ratios = [ratio for _, ratio in configuration.ratios]
     together = math.gcd(*ratios) if ratios else 1
     return max(heads for heads in range(1, HEADS[direction] + 1) if together % heads == 0)
+
+
+def _roomy(configuration: Configuration) -> bool:
+    """Whether a kernel holds two states and the vectors of a chunk: of ROOMY entries at the most, two bytes each."""
+    entries = configuration.width(configuration.K) * value_columns(configuration)
+    return configuration.mode == "bf16" and configuration.device != "hip" and entries <= ROOMY
 
 
 def value_columns(configuration: Configuration) -> int:

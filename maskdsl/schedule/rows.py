@@ -36,6 +36,22 @@ def is_norm(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
     return summed and "K" in types[instruction.operands[0]]
 
 
+def scales_rows(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
+    """Whether an instruction makes a value that is another one with its rows scaled."""
+    if not isinstance(instruction.op, ops.Map):
+        return False
+    axes = _longer(instruction.types[0])
+    wide = [i for i, x in enumerate(instruction.operands) if _longer(types[x]) == axes]
+    if len(wide) != 1:
+        return False
+    scaled = ops.argument(wide[0])
+    return bool(instruction.op.expr == instruction.op.expr.coeff(scaled) * scaled)
+
+
+def _longer(axes: Axes) -> int:
+    return sum(axis != "1" for axis in axes)
+
+
 def hoist(program: Program) -> Program:
     """The program with slow factors of rows as values of their own."""
     types = dict(program.types)

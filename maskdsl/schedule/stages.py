@@ -109,11 +109,12 @@ def stages(
     gradients: Collection[str] = (),
     precise: Iterable[str] | None = None,
     keeps: bool = False,
+    roomy: bool = False,
 ) -> Stages:
     """Divide a program, which loads `gradients` if it is a backward one.
 
     `precise` are values worked out in more than the precision of the call; told where the program loads some. A forward
-    program `keeps` what a backward pass would have much work with.
+    program `keeps` what a backward pass would have much work with. A `roomy` kernel holds two states and more.
 
     Raises Unsupported where it holds operations that no kernel is printed for.
     """
@@ -123,7 +124,7 @@ def stages(
         if takes_matrices(instruction, program.types) and not isinstance(instruction.op, BY_MATRICES):
             raise Unsupported(f"'{program.name}' has a window or strong levels over steps that do not commute.")
     wide = precise_values(program) if precise is None else frozenset(precise)
-    return _Division(program, sizes, linear(program, gradients), wide, keeps).result()
+    return _Division(program, sizes, linear(program, gradients), wide, keeps, roomy).result()
 
 
 def common_size(program: Program) -> int:
@@ -142,13 +143,14 @@ class _Division:
         gradients: frozenset[str],
         precise: frozenset[str],
         keeps: bool,
+        roomy: bool,
     ) -> None:
         sums = gradients if system_pairs(program) else gradients & precise
-        divided = by_phase(program, Phases(program, gradients, precise).of, sums)
+        divided = by_phase(program, Phases(program, gradients, precise, roomy).of, sums)
         added = frozenset(divided.types) - frozenset(program.types)
         self.program, self.sizes, self.types = divided, sizes, divided.types
         self.size, self.keeps = common_size(divided), keeps
-        self.phases = Phases(divided, gradients | added, precise | added)
+        self.phases = Phases(divided, gradients | added, precise | added, roomy)
         self.maker, self.totals = self.phases.maker, self.phases.totals
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
         self.channelwise = any(isinstance(i.op, PAIRS) for i in divided.instructions)
