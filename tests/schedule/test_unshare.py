@@ -1,10 +1,11 @@
-"""One tree for each walk."""
+"""One tree for each walk, and one tensor of writes for each scan."""
 
 from __future__ import annotations
 
 import maskdsl
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program, verify
+from maskdsl.lowering.hand import Hand
 from maskdsl.lowering.lower import lower
 from maskdsl.schedule.unshare import unshare
 
@@ -32,3 +33,14 @@ def test_two_walks() -> None:
 def test_no_change() -> None:
     program = lowered("fenwick(lam * mu)")
     assert unshare(program) == program
+
+
+def test_scans_from_two_states() -> None:
+    declared = "attention test:\n    q, k, p : key\n    v : value\n"
+    text = f"{declared}    return attend(q, k, v, causal) + attend(p, k, v, causal)\n"
+    before = lower(maskdsl.compile(text).spec, hand=Hand(initial=True, final=True))
+    scans = [i for i in before.instructions if isinstance(i.op, ops.Scan)]
+    assert len(scans) == 2
+    assert len({scan.operands[1] for scan in scans}) == 1
+    after = verify(unshare(before))
+    assert len({i.operands[1] for i in after.instructions if isinstance(i.op, ops.Scan)}) == 2
