@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import maskdsl
+from maskdsl.chunk.axes import extent
 from maskdsl.codegen.kernels import runs, scans
 from maskdsl.lowering.hand import Hand, anywhere
-from maskdsl.lowering.memory import memories
+from maskdsl.lowering.memory import LOGS, STATES, memories
 from maskdsl.mask.nodes import Kind
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.compiled import Backend
@@ -214,31 +215,59 @@ def handed_outcome(
     )
 
 
+def begun_failures(text: str, chunk: int | None, lengths: tuple[int, int]) -> dict[str, float]:
+    """The same of a call of two batch rows that begins with states, which one by PyTorch has left, and leaves none."""
+    spec = maskdsl.compile(text, "torch").spec
+    tokens = corpus(spec, [sum(lengths)], K=5, V=6)
+
+    def outcome_in(backend: Backend, dtype: torch.dtype) -> Outcome:
+        leaves = {name: x.to(dtype).detach().requires_grad_() for name, x in tokens.tensors.items()}
+        rows = {n: torch.cat([x, x.flip(1)]) if tokens.by_token(n) else x for n, x in leaves.items()}
+        parts = [
+            {n: x[:, part] if tokens.by_token(n) else x for n, x in rows.items()}
+            for part in (slice(lengths[0]), slice(lengths[0], None))
+        ]
+        _, state = maskdsl.compile(text, "torch", chunk=chunk)(**parts[0], output_final_state=True)
+        attention = maskdsl.compile(text, backend, chunk=chunk)
+        o = attention(**parts[1], initial_state=state)
+        assert isinstance(attention._latest, Configuration) == (backend == "triton")
+        weights = torch.arange(o.numel()).view(o.shape).cos()
+        gradients = torch.autograd.grad((o * weights).sum(), list(leaves.values()))
+        return Outcome({"o": o.detach(), **dict(zip(leaves, gradients, strict=True))})
+
+    errors = outcome_in("triton", torch.float32).errors(outcome_in("torch", torch.float64))
+    return {name: error for name, error in errors.items() if not error <= 1e-5}
+
+
 def far_failures(text: str, chunk: int, position: int, length: int, levels: int) -> dict[str, float]:
     """The same of one call from a random state at a position, with some number of levels."""
     spec = maskdsl.compile(text, "torch").spec
     tokens = corpus(spec, [length], K=5, V=6).tensors
     generator = torch.Generator().manual_seed(0)
     tokens["lam"] = torch.rand(1, length, 2, levels, generator=generator, dtype=torch.float64)
-    rows = torch.randn(1, 2, levels - 1, 5, 6, generator=generator, dtype=torch.float64)
     (memory,) = memories(spec)
     assert memory.term.hierarchy is not None
     base = memory.term.hierarchy.base
+    sizes = {"B": 1, "H": 2, "K": 5, "V": 6, "L": levels}
+    extents = {each.name: [extent(a, sizes) for a in each.axes] for each in memory.buffers if each.name != LOGS}
+    rows = {n: torch.randn(shape, generator=generator, dtype=torch.float64) for n, shape in extents.items()}
     held = torch.tensor([position // base**level % base > 0 for level in range(levels - 1)])
 
     def outcome_in(backend: Backend, dtype: torch.dtype) -> Outcome:
         attention = maskdsl.compile(text, backend, chunk=chunk)
-        state = attention.init_state(1, heads=2, key=5, value=6, levels=levels, dtype=torch.float64)
-        leaves = {name: x.to(dtype).detach().requires_grad_() for name, x in {**tokens, "states": rows}.items()}
-        states = torch.where(held[:, None, None], leaves["states"], 0)
-        kept = {memory.name: {**state.memories[memory.name], "states": states}}
+        counted = {"levels": levels} if STATES in rows else {}
+        state = attention.init_state(1, heads=2, key=5, value=6, dtype=torch.float64, **counted)
+        leaves = {name: x.to(dtype).detach().requires_grad_() for name, x in {**tokens, **rows}.items()}
+        begin = {n: torch.where(held[:, None, None], leaves[n], 0) if n == STATES else leaves[n] for n in rows}
+        kept = {memory.name: {**state.memories[memory.name], **begin}}
         begun = State(spec, kept, torch.tensor([position]), position)
-        inputs = {name: x for name, x in leaves.items() if name != "states"}
+        inputs = {name: leaves[name] for name in tokens}
         o, after = attention(**inputs, initial_state=begun, output_final_state=True)
         assert isinstance(attention._latest, Configuration) == (backend == "triton")
-        last = fold(after, dtype)[memory.name]["states"]
-        gradients = torch.autograd.grad(o.square().sum() + last.square().sum(), list(leaves.values()))
-        found = {"o": o, "last": last, **dict(zip(leaves, gradients, strict=True))}
+        last = {f"last {n}": x for n, x in fold(after, dtype)[memory.name].items()}
+        loss = torch.stack([x.square().sum() for x in (o, *last.values())]).sum()
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        found = {"o": o, **last, **dict(zip(leaves, gradients, strict=True))}
         return Outcome({name: x.detach() for name, x in found.items()})
 
     errors = outcome_in("triton", torch.float32).errors(outcome_in("torch", torch.float64))

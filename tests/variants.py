@@ -29,6 +29,35 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """Lines of a block by what its mask is made of; every one has q, k, v and log decays g."""
 
 
+WINDOWS: dict[str, tuple[str, ...]] = {
+    name: (*QKV, *declared, f"return attend(q, k, v, {mask})")
+    for name, (declared, mask) in {
+        "constant, window within a chunk": ((), "window(4)"),
+        "number, window of a token before": ((TOKEN,), "semiseparable(g) * window(2)"),
+        "diagonal, window of a chunk and a token": ((CHANNEL,), "semiseparable(g) * window(9)"),
+        "number, window of many chunks": ((TOKEN,), "semiseparable(g) * window(50)"),
+        "number, window, weak hierarchy": ((TOKEN, WEIGHTS), "semiseparable(g) * fenwick(lam) * window(20)"),
+        "diagonal, window, weak hierarchy, base 3": (
+            (CHANNEL, WEIGHTS),
+            "semiseparable(g) * fenwick(lam, base=3) * window(13)",
+        ),
+        "number, window, strong hierarchy": (
+            (TOKEN, WEIGHTS),
+            'semiseparable(g) * fenwick(lam, admissibility="strong") * window(20)',
+        ),
+        "diagonal, narrow window, strong hierarchy": (
+            (CHANNEL, WEIGHTS),
+            'semiseparable(g) * fenwick(lam, admissibility="strong") * window(5)',
+        ),
+        "weak hierarchy, window of one token": ((WEIGHTS,), "fenwick(lam) * window(1)"),
+        "sum of windows": ((TOKEN, WEIGHTS), "semiseparable(g) * window(20) + fenwick(lam) * window(11)"),
+        "sum of a window and levels": ((TOKEN, WEIGHTS), "semiseparable(g) * window(7) + fenwick(lam)"),
+        "sum of a window and a scan": ((TOKEN,), "window(7) + semiseparable(g)"),
+    }.items()
+}
+"""The same of windows of every width, with and without levels inside."""
+
+
 def chunk_of(name: str) -> int:
     """A chunk size small enough for tests: a power of the hierarchy's base."""
     return 9 if "base 3" in name else 8

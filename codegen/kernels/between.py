@@ -16,6 +16,7 @@ from maskdsl.codegen.kernels.left_adjoint import left_adjoint
 from maskdsl.codegen.kernels.resume import resume
 from maskdsl.codegen.kernels.tile import Place, Tile
 from maskdsl.codegen.kernels.tree import Blocks, rank_of, reads_by, reads_of, shape_of
+from maskdsl.codegen.kernels.window_left_adjoint import keep_adjoint
 
 
 def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
@@ -34,6 +35,8 @@ def between(emit: Evaluator, instruction: Instruction, place: Place) -> None:
             resume(emit, instruction, place)
         case ops.LeftAdjoint():
             left_adjoint(emit, instruction, place)
+        case ops.KeepAdjoint():
+            keep_adjoint(emit, instruction, place)
 
 
 STAGES = 3

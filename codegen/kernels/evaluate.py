@@ -18,6 +18,7 @@ from maskdsl.codegen.kernels.tile import Parts, Place, Tile
 from maskdsl.codegen.kernels.tiling import Dims, Tiling, at_chunk_level, tile_axes
 from maskdsl.scalar.printers import to_triton
 from maskdsl.scalar.symbols import symbol
+from maskdsl.schedule.kinds import BETWEEN
 from maskdsl.schedule.unsupported import SharedSum
 
 
@@ -171,7 +172,7 @@ class Evaluator(Memory):
                     self.kernel.line(f"{name} = {place.chunk} - {by}" if by > 0 else f"{name} = {place.chunk} + {-by}")
                     other = place.shifted[by] = Place(name, beside=True)
                 place.tiles[result] = self.value(x[0], other)
-            case ops.Walk() | ops.WalkAdjoint() | ops.Band() | ops.BandAdjoint() | ops.Resume() | ops.LeftAdjoint():
+            case _ if isinstance(op, BETWEEN):
                 assert self.between is not None
                 self.between(self, instruction, place)
             case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot() | ops.Inverse():

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import (
@@ -21,16 +22,20 @@ from maskdsl.codegen.kernels import (
     scans,
     states_left,
     tree,
+    window_left,
+    window_left_adjoint,
+    window_recalled,
 )
 from maskdsl.codegen.kernels.between import between
 from maskdsl.codegen.kernels.buffers import Buffer, Buffers
 from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.lags import shares_of
 from maskdsl.codegen.kernels.programs import STRIPS, Order, Units
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.kinds import BETWEEN, takes_matrices
+from maskdsl.schedule.kinds import BETWEEN, owed_together, takes_matrices
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 
 FIRST = 2
@@ -67,6 +72,7 @@ class Module:
         self.program = plan.program
         self.types = plan.program.types
         self.maker = {r: i for i in plan.program.instructions for r in i.results}
+        self.used = {x for i in plan.program.instructions for x in i.operands} | {x for _, x in plan.program.outputs}
         self.buffers = Buffers(plan.program, tiling, gradients, plan.precise)
         self.shapes = shapes
         self.kernels: list[Kernel] = []
@@ -136,6 +142,9 @@ class Module:
                         self._keep_logs(value, self.shapes[value])
             elif value in self.left:
                 self.buffers.keep(value)
+        for total in owed_together(self.program):
+            names = [self.buffers.name(x) for x in (*total.results, *total.operands)]
+            self.opening.append(f"{names[0]} = {' + '.join(names[1:])}")
 
     def keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
         """The buffer of a value of blocks: a row for each that is kept."""
@@ -240,13 +249,17 @@ class Module:
             return (("side", "2"), ("h0", heads), ("n", "tl.cdiv(N, 2)")), "(N + N % 2)"
         return (("h0", heads), ("n", "N")), "N"
 
-    def hand_out(self, value: str) -> str:
-        """Make the tensor for the memories of all sequences, [S, H, ...], or for their gradients."""
+    def hand_out(self, value: str, parts: int = 1) -> str:
+        """Make the tensor for the memories of all sequences, [S, H, ...], or for their gradients.
+
+        Where that is a sum of several parts, it has all rows of one after those of the other.
+        """
         output, name = next((n for n, v in self.program.outputs if v == value), None), self.buffers.name(value)
         sizes = {"S": "S" if self.tiling.packed else "B", "H": "H", "M": "M"}
         sizes |= {"K": str(self.tiling.key), "V": str(self.tiling.width)}
+        sizes |= {axis: str(parts * ax.extent(axis, {})) for axis in self.types[value] if axis[0] == "R"}
         made = f"at.float({', '.join(sizes[a] for a in ('S', 'H', *self.types[value][3:]))})"
-        if self.direction == "backward" and output is not None:
+        if self.direction == "backward" and output is not None and parts == 1:
             made = f"at.gradient({output.removeprefix('d_')!r})"
         self.host.append(f"{name} = {made}")
         if output is not None:
@@ -325,12 +338,12 @@ class Module:
         self.owed[reach.name] = self.buffers.allocation(reach)
 
     def _leave_shares(self, instruction: Instruction, op: ops.BandAdjoint) -> None:
-        """The memory in which the adjoint of a band leaves the share of every pair of chunks."""
+        """The memory in which the adjoint of a band leaves the share of every pair of chunks, if anything uses it."""
         value = instruction.results[1]
-        if f"{value}.shares" in self.buffers.kept:
+        if f"{value}.shares" in self.buffers.kept or value not in self.used:
             return
         parts = ("V",) if self.tiling.parts > 1 else ()
-        changes = {"rows": f"N * {op.lags}", "parts": parts, "count": self.tiling.parts}
+        changes = {"rows": f"N * {shares_of(op)}", "parts": parts, "count": self.tiling.parts}
         shares = self.beside(value, "shares", self.buffers.keep(value), **changes)
         self.owed[shares.name] = self.buffers.allocation(shares)
 
@@ -342,6 +355,8 @@ class Module:
             ops.WalkAdjoint: self._gather,
             ops.TreeAdjoint: self._descend,
             ops.BandAdjoint: self._passed,
+            ops.Keep: functools.partial(window_left.write, self),
+            ops.KeepAdjoint: functools.partial(window_left_adjoint.write, self),
             ops.DecayDot: self._pairs,
             ops.DecayDotAdjoint: self._pairs_adjoint,
         }
@@ -451,14 +466,15 @@ class Module:
 
     def _passed(self, stage: Stage, instruction: Instruction) -> None:
         value = instruction.results[1]
-        self.host.append(self.buffers.allocation(self.buffers.kept[value]))
-        order = (("h", "H"), ("n", "N"), ("b", "B"))
-        kernel = self.new_kernel(
-            "passed", "The gradient of each chunk's log decay, of the pairs that it lies between.", order
-        )
-        band.passed(self.evaluator(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
-        kernel.warps = 1
-        self.host.append(kernel.launch())
+        if value in self.used:
+            self.host.append(self.buffers.allocation(self.buffers.kept[value]))
+            order = (("h", "H"), ("n", "N"), ("b", "B"))
+            about = "The gradient of each chunk's log decay, of the pairs that it lies between."
+            kernel = self.new_kernel("passed", about, order)
+            band.passed(self.evaluator(kernel, stage), instruction, self.buffers.kept[f"{value}.shares"])
+            kernel.warps = 1
+            self.host.append(kernel.launch())
+        window_recalled.write(self, stage, instruction)
 
     def _pairs(self, stage: Stage, instruction: Instruction) -> None:
         order = (("h", "H"), ("n", "N"), ("b", "B"))

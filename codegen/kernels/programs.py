@@ -54,7 +54,7 @@ def ends(laid: bool) -> int:
 
 def number(packed: bool, order: Order, units: Units | None, ends: int) -> str:
     """The host's expression for the number of programs; without `units` a sequence has one for each head and tile."""
-    tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt"))
+    tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt", "row"))
     levels = [count for name, count in order if name == "level"]
     heads = next(count for name, count in order if name in ("h", "h0"))
     factors = ["S" if packed else "B", heads, *levels]
@@ -132,9 +132,9 @@ def decode_packed(kernel: Kernel, order: Order, units: Units | None) -> None:
 def _head(kernel: Kernel, order: Order) -> None:
     """Write which tile of which head a program does; `pid` is left with the rest."""
     for each, extent in order:
-        if each in ("vt", "kt", "h", "h0", "level") and extent != "1":
+        if each in ("vt", "kt", "row", "h", "h0", "level") and extent != "1":
             kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
-        elif each in ("h", "h0"):
+        elif each in ("row", "h", "h0"):
             kernel.opening.append(f"{each} = 0")
         if re.search(r"\bH\b", extent):
             kernel.size("H")

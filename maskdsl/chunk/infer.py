@@ -30,8 +30,10 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.LeftAdjoint: range(3, 4),
     ops.Walk: range(4, 6),
     ops.WalkAdjoint: range(5, 7),
-    ops.Band: range(4, 6),
-    ops.BandAdjoint: range(5, 7),
+    ops.Band: range(4, 8),
+    ops.BandAdjoint: range(5, 9),
+    ops.Keep: (3, 5),
+    ops.KeepAdjoint: (5, 7),
     ops.Regroup: range(3, 5),
     ops.Enter: range(3, 4),
     ops.SelectSlots: range(2, 3),
@@ -213,16 +215,21 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
             return ((*ax.join(query[:2], state[:2], lam[:2]), *query[2:4], state[-1]),)
         case ops.WalkAdjoint(base, admissibility, initial):
             return _adjoint(ops.Walk(base, admissibility, initial), x)
-        case ops.Band():
+        case ops.Band() as band:
             query, operator, key, value = x[:4]
+            levels, memories = band.rest(x)
             _require_operator(operator, (*operator[:3], query[-1], "V"))
             _require(
                 query[-1] == key[-1] and key[3] == value[3], "queries and keys of the same channels, a value a key"
             )
-            _require(all(t[-1] == "L" for t in x[4:]), "level weights")
-            return ((*ax.join(*(t[:3] for t in x)), query[3], value[4]),)
-        case ops.BandAdjoint(lags, width, base, admissibility):
-            return _adjoint(ops.Band(lags, width, base, admissibility), x)
+            _require(len(x) == 4 + (levels is not None) + len(memories), "a memory where it has an initial one")
+            _require(levels is None or levels[-1] == "L", "level weights")
+            _require(not memories or band.width is not None, "a width where it has an initial memory")
+            _require_kept(memories, band.width, key, value)
+            count = ax.join(*(t[2:3] for t in x[: len(x) - len(memories)]))
+            return ((*ax.join(*(t[:2] for t in x)), *count, query[3], value[4]),)
+        case ops.BandAdjoint(lags, width, base, admissibility, initial):
+            return _adjoint(ops.Band(lags, width, base, admissibility, initial), x)
     return None
 
 
@@ -278,11 +285,27 @@ def _sequences(op: Operation, x: Types) -> Types | None:
             _require(x[5][2:] in _of_sequences(kept, "V"), "values of a window")
             shared, out = _handing(x, x[6:])
             return (*out, (*shared, "S", kept, "K"), (*shared, "S", kept, "V"))
+        case ops.Keep(width, initial):
+            operator, key, value, *memories = x
+            _require_logs(operator)
+            _require(key[-1] == "K" and value[-1] == "V" and key[3] == value[3], "keys, and a value a key")
+            _require(len(memories) == 2 * initial, "a memory where it has an initial one")
+            _require_kept(memories, width, key, value)
+            shared = *ax.join(*(t[:2] for t in x)), "S", ax.slots(width - 1)
+            return (*shared, "K"), (*shared, "V")
+        case ops.KeepAdjoint(width, initial):
+            return _handing_adjoint(ops.Keep(width, initial), x, 2)
         case ops.RelayAdjoint(base, admissibility):
-            return _handing_adjoint(ops.Relay(base, admissibility), x)
+            return _handing_adjoint(ops.Relay(base, admissibility), x, ops.HANDING[ops.Relay][1])
         case ops.SlideAdjoint(width, base, admissibility):
-            return _handing_adjoint(ops.Slide(width, base, admissibility), x)
+            return _handing_adjoint(ops.Slide(width, base, admissibility), x, ops.HANDING[ops.Slide][1])
     return None
+
+
+def _require_kept(memories: Sequence[Axes], width: int | None, key: Axes, value: Axes) -> None:
+    """The memories of a window that an operation has, if any: every sequence has its own."""
+    for memory, of, what in zip(memories, (key, value), ("keys", "values"), strict=False):
+        _require(memory[2:] == ("S", ax.slots((width or 1) - 1), of[-1]), f"{what} of a window")
 
 
 def _of_sequences(*axes: str) -> Types:
@@ -294,7 +317,7 @@ def _handing(x: Types, rest: Types) -> tuple[Axes, Types]:
     """The batch and head axes of what an operation of `HANDING` makes, and its output."""
     query, operator, key, value = x[:4]
     lam, a, b = ops.optional(rest)
-    _require(operator[3:] in (("1", "1"), ("K", "1")), "a number or a diagonal as operator")
+    _require_logs(operator)
     _require(query[-1] == key[-1] == "K" and key[3] == value[3], "queries and keys of the same channels, a value a key")
     _require(lam is None or lam[-1] == "L", "level weights")
     if a is not None and b is not None:
@@ -304,8 +327,8 @@ def _handing(x: Types, rest: Types) -> tuple[Axes, Types]:
     return batch, ((*batch, *chunk, query[3], value[-1]),)
 
 
-def _handing_adjoint(op: Operation, x: Types) -> Types:
-    count = ops.HANDING[type(op)][1]
+def _handing_adjoint(op: Operation, x: Types, count: int) -> Types:
+    """The types of the gradients of an operation with so many results."""
     _require(x[:count] == _infer(op, x[count:]), "gradients of the results' types")
     return x[count:]
 
@@ -328,6 +351,10 @@ def _require_operator(operator: Axes, state: Axes) -> None:
     rows = state[3]
     kinds = (("1", "1"), (rows, "1"), (rows, rows))
     _require(operator[3:] in kinds, "an operator on the states: a number, a diagonal or a matrix")
+
+
+def _require_logs(operator: Axes) -> None:
+    _require(operator[3:] in (("1", "1"), ("K", "1")), "a number or a diagonal as operator")
 
 
 def _adjoint(op: Operation, x: tuple[Axes, ...]) -> tuple[Axes, ...]:

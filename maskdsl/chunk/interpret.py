@@ -61,8 +61,8 @@ class Interpreter:
                 return self._adjoint(ops.DecayDot(steps, row, column, diagonal), x, types)
             case ops.WalkAdjoint(base, admissibility, initial):
                 return self._adjoint(ops.Walk(base, admissibility, initial), x, types)
-            case ops.BandAdjoint(lags, width, base, admissibility):
-                return self._adjoint(ops.Band(lags, width, base, admissibility), x, types)
+            case ops.BandAdjoint(lags, width, base, admissibility, initial):
+                return self._adjoint(ops.Band(lags, width, base, admissibility, initial), x, types)
             case ops.SpansAdjoint(steps, row, column):
                 g = torch.zeros(*x[0].shape[:3], x[0].shape[3] * steps, dtype=x[0].dtype)
                 return self._adjoint(ops.Spans(steps, row, column), [x[0], g], types)
@@ -107,9 +107,13 @@ class Interpreter:
             case ops.Slide():
                 return interpret_slots.slide(op, x, self.sequences)
             case ops.RelayAdjoint(base, admissibility):
-                return self._handing_adjoint(ops.Relay(base, admissibility), x, types)
+                return self._handing_adjoint(ops.Relay(base, admissibility), x, types, ops.HANDING[ops.Relay][1])
             case ops.SlideAdjoint(width, base, admissibility):
-                return self._handing_adjoint(ops.Slide(width, base, admissibility), x, types)
+                return self._handing_adjoint(ops.Slide(width, base, admissibility), x, types, ops.HANDING[ops.Slide][1])
+            case ops.Keep():
+                return interpret_slots.keep(op, x, self.sequences)
+            case ops.KeepAdjoint(width, initial):
+                return self._handing_adjoint(ops.Keep(width, initial), x, types, 2)
         return (self._value(op, x, types),)
 
     def _value(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Tensor:
@@ -182,6 +186,8 @@ class Interpreter:
             case ops.Walk(base, admissibility):
                 queries, operators, states, lam = x
                 return _walk(queries, _factors(operators, types), states, lam, base, admissibility)
+            case ops.Band() if "S" in self.sizes:
+                return interpret_slots.band(op, x, ops.matrices(types), self.sequences)
             case ops.Band(lags, width, base, admissibility):
                 queries, operators, *rest = x
                 return _band([queries, _factors(operators, types), *rest], lags, width, base, admissibility)
@@ -197,8 +203,7 @@ class Interpreter:
     def _adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         return _vjp(lambda *leaves: self._value(op, list(leaves), types[1:]), x[1:], [x[0]])
 
-    def _handing_adjoint(self, op: Operation, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
-        results = ops.HANDING[type(op)][1]
+    def _handing_adjoint(self, op: Operation, x: list[Tensor], types: list[Axes], results: int) -> Sequence[Tensor]:
         return _vjp(lambda *leaves: tuple(self.step(op, list(leaves), types[results:])), x[results:], x[:results])
 
     def _laid_tree_adjoint(self, op: ops.Tree, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:

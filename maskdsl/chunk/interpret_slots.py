@@ -235,6 +235,63 @@ def slide(op: ops.Slide, x: Sequence[Tensor], sequences: Sequences) -> tuple[Ten
     return _over_slots(step, x, 2, sequences)
 
 
+def band(op: ops.Band, x: Sequence[Tensor], matrices: bool, sequences: Sequences) -> Tensor:
+    """(R, A, P, v[, lam][, keys, values]) -> o."""
+    lam, memories = op.rest(x)
+    batch, heads = torch.broadcast_shapes(*(each.shape[:2] for each in x))
+    size, count = x[0].shape[3], max(each.shape[2] for each in x[: len(x) - len(memories)])
+    given = [each.expand(batch, heads, count, *each.shape[3:]) for each in (*x[:4], *([] if lam is None else [lam]))]
+    before = [each.expand(batch, heads, *each.shape[2:]) for each in memories]
+    result = torch.zeros_like(given[3])
+    for b in range(batch):
+        slots = sequences.slots(b, size)
+        for n, slot in enumerate(slots):
+            own = [each[b, :, n] for each in given]
+            rows = _Rows(slot, own[:4], own[4:])
+            for m in reversed(range(n)):
+                if slots[m].sequence == slot.sequence and slot.origin - slots[m].origin <= op.lags * size:
+                    for c, token in slots[m].rows():
+                        s, pair = slots[m].start + token - slots[m].token, (given[2][b, :, m, c], given[3][b, :, m, c])
+                        result[b, :, n] += _read(op, rows, s, *pair)
+                if slots[m].sequence == slot.sequence:
+                    rows.queries = _pulled(rows.queries, given[1][b, :, m], matrices)
+            begin = next(each.start for each in slots if each.sequence == slot.sequence)
+            for row in range(before[0].shape[3] if before else 0):
+                pair = before[0][b, :, slot.sequence, row], before[1][b, :, slot.sequence, row]
+                result[b, :, n] += _read(op, rows, begin - before[0].shape[3] + row, *pair)
+    return result
+
+
+def _read(op: ops.Band, rows: _Rows, s: int, key: Tensor, value: Tensor) -> Tensor:
+    """What a slot reads of the token at position s: its key, as its queries see it, and its value."""
+    distances = [rows.slot.origin + c - s for c in range(rows.queries.shape[1])]
+    near = [float(distance >= 0 and (op.width is None or distance < op.width)) for distance in distances]
+    queries = rows.weighted(lambda t: level(t, max(s, 0), op.base, op.admissibility))
+    scores = queries @ key[:, :, None] * torch.tensor(near, dtype=value.dtype)[:, None]
+    return scores * value[:, None, :]
+
+
+def keep(op: ops.Keep, x: Sequence[Tensor], sequences: Sequences) -> tuple[Tensor, ...]:
+    """(A, P, v[, keys, values]) -> keys, values: token by token."""
+    operators, pushed, v, *memories = x
+    batch, heads = torch.broadcast_shapes(*(each.shape[:2] for each in x))
+    count = max(each.shape[2] for each in (operators, pushed, v))
+    operators, pushed, v = (each.expand(batch, heads, count, *each.shape[3:]) for each in (operators, pushed, v))
+    kept = [each.new_zeros(batch, heads, len(sequences.positions[0]), op.width - 1, each.shape[-1]) for each in x[1:3]]
+    for each, memory in zip(kept, memories, strict=False):
+        each += memory
+    held = {(b, s): tuple(each[b, :, s] for each in kept) for b in range(batch) for s in range(kept[0].shape[2])}
+    for b in range(batch):
+        for n, slot in enumerate(sequences.slots(b, pushed.shape[3])):
+            keys, values = held[b, slot.sequence]
+            own = [c for c, _ in slot.rows()]
+            moved = keys * operators[b, :, n].exp().transpose(-1, -2)
+            keys, values = torch.cat([moved, pushed[b, :, n, own]], 1), torch.cat([values, v[b, :, n, own]], 1)
+            held[b, slot.sequence] = keys[:, len(own) :], values[:, len(own) :]
+    rows = [[[held[b, s][i] for s in range(kept[0].shape[2])] for b in range(batch)] for i in range(2)]
+    return tuple(torch.stack([torch.stack(row, 1) for row in each]) for each in rows)
+
+
 class _Rows:
     """A slot's own operands: [H, C, X], its operator [H, 1 or K, 1]."""
 

@@ -398,27 +398,57 @@ class WalkAdjoint(Operation):
 
 @dataclass(frozen=True)
 class Band(Operation):
-    """(R, A, P, v[, lam]) -> o: pairs of chunks 1 to `lags` apart, position by position.
+    """(R, A, P, v[, lam][, keys, values]) -> o: pairs of chunks 1 to `lags` apart, position by position.
 
     o[n] = sum over lags of ((R[n] A[n-1] ... A[n-lag+1] P[n-lag]') * W) v[n-lag], where P [.., C, K] are the keys
     pushed to the end of their chunk and W[c, s] is 1 where t - s < width (any distance where None), times lam[t,
     level(t, s)].
+
+    In a program that is laid out, chunks of other sequences are none, and a window may go on to the `initial` tokens of
+    sequences: o[n] += ((R[n] A[n-1] ... A[0] keys') * W) values, of the memories that `Slide` has.
     """
 
     lags: int
     width: int | None
     base: int
     admissibility: Admissibility
+    initial: bool = False
+
+    def rest(self, operands: Sequence[_Operand]) -> tuple[_Operand | None, Sequence[_Operand]]:
+        """lam, None where it is absent, and the memories of the operands."""
+        lam = operands[4] if len(operands) > 4 + 2 * self.initial else None
+        return lam, operands[-2:] if self.initial else ()
 
 
 @dataclass(frozen=True)
 class BandAdjoint(Operation):
-    """(do, R, A, P, v[, lam]) -> dR, dA, dP, dv[, dlam]."""
+    """(do, R, A, P, v[, lam][, keys, values]) -> dR, dA, dP, dv[, dlam][, dkeys, dvalues]."""
 
     lags: int
     width: int | None
     base: int
     admissibility: Admissibility
+    initial: bool = False
+
+
+@dataclass(frozen=True)
+class Keep(Operation):
+    """(A, P, v[, keys, values]) -> keys, values: the memories that `Slide` leaves.
+
+    Those are the last width - 1 tokens of every sequence of a laid-out program: a key of chunk n is P[n] moved on by
+    the chunks after it, one of the `initial` memory is moved on by all chunks; zero where there was no token.
+    """
+
+    width: int
+    initial: bool = False
+
+
+@dataclass(frozen=True)
+class KeepAdjoint(Operation):
+    """(dkeys, dvalues, A, P, v[, keys, values]) -> dA, dP, dv[, and the gradients of what came in]."""
+
+    width: int
+    initial: bool = False
 
 
 # -- the state of a step

@@ -86,8 +86,10 @@ class Adjoints:
                 return self._tree(instruction, grads)
             case ops.Walk(base, admissibility, initial):
                 return build.apply(ops.WalkAdjoint(base, admissibility, initial), dy, *x, name="d_walked")
-            case ops.Band(lags, width, base, admissibility):
-                return build.apply(ops.BandAdjoint(lags, width, base, admissibility), dy, *x, name="d_banded")
+            case ops.Band(lags, width, base, admissibility, initial):
+                return build.apply(ops.BandAdjoint(lags, width, base, admissibility, initial), dy, *x, name="d_banded")
+            case ops.Keep(width, initial):
+                return build.apply(ops.KeepAdjoint(width, initial), *grads, *x, name="d_kept")
             case ops.Relay(base, admissibility):
                 return build.apply(ops.RelayAdjoint(base, admissibility), *grads, *x, name="d_relayed")
             case ops.Slide(width, base, admissibility):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sympy
 
 from maskdsl.chunk import ops
-from maskdsl.lowering.chunking import chunk_size
+from maskdsl.lowering.chunking import chunk_size, lags_of
 from maskdsl.lowering.emit import CHUNK_HEADS, TOKEN_HEADS, Emitter
 from maskdsl.lowering.expressions import Expressions
 from maskdsl.lowering.hand import handed
@@ -159,7 +159,7 @@ class TermLowering:
     def _far(self, part: Block, v: str) -> str | None:
         """What a chunk reads of the chunks before it."""
         if self.term.window is not None:
-            lags = (self.term.window - 2) // self.size + 1 if self.term.window > 1 else 0
+            lags = lags_of(self.term.window, self.size)
             return self._band(part, v, lags) if lags else None
         states = self.emit.dot(part.pushed, v, "states", tx=True)
         hierarchy, hand = self.term.hierarchy, self.emit.hand

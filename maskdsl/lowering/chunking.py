@@ -36,3 +36,8 @@ def chunk_size(term: Term, wanted: int | None = None) -> int:
         # a band of a few wide chunks costs less than one of many narrow ones
         return min(max(usual, 2 ** math.ceil(math.log2(term.window / 4))), 4 * usual)
     return usual
+
+
+def lags_of(width: int, size: int) -> int:
+    """How many chunks of `size` positions back a window of `width` tokens reaches from any position of a chunk."""
+    return -(-(width - 1) // size)

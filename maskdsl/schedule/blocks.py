@@ -1,10 +1,15 @@
-"""What a laid-out program hands from slot to slot, as kernels make it: blocks of a hierarchy, or a scan.
+"""What a laid-out program hands from slot to slot, as kernels make it: blocks of a hierarchy, a scan, a band of chunks.
 
     o, F = Relay(R, A, P, v, I, lam)    -->    EA, EH, F = Tree(A, P' v, P, v, I)
                                                o = Walk(R, EA, EH, lam, I)
 
     o, F = Relay(R, A, P, v, I)         -->    S, F = Scan(A, P' v, I)
                                                o = R S
+
+    o, keys', values' = Slide(R, A, P, v, keys, values[, lam])
+
+                              -->    o = Band(R, A, P, v[, lam], keys, values)
+                                     keys', values' = Keep(A, P, v, keys, values)
 
 Rank-one steps make the operator of a chunk a matrix, exp(A) + a' b.
 """
@@ -16,7 +21,9 @@ import dataclasses
 import sympy
 
 from maskdsl.chunk import ops
+from maskdsl.chunk.axes import chunk_size
 from maskdsl.chunk.program import Builder, Instruction, Program
+from maskdsl.lowering.chunking import lags_of
 from maskdsl.schedule.unsupported import Unsupported
 
 
@@ -29,11 +36,10 @@ def in_blocks(program: Program) -> Program:
     for instruction in program.instructions:
         build.origin = instruction.origin
         operands = tuple(renamed.get(x, x) for x in instruction.operands)
-        if isinstance(instruction.op, ops.Relay):
+        if isinstance(instruction.op, ops.Relay | ops.Slide):
             begins = not isinstance(makers[instruction.operands[4]].op, ops.Constant)
-            made = _relayed(build, instruction, operands, begins, instruction.results[1] in kept)
-        elif isinstance(instruction.op, ops.Slide):
-            raise Unsupported(f"'{program.name}' hands on the tokens of a window: there are no kernels for it.")
+            replace = _relayed if isinstance(instruction.op, ops.Relay) else _slid
+            made = replace(build, instruction, operands, begins, instruction.results[1] in kept)
         else:
             made = build.apply(instruction.op, *operands, name=instruction.results[0])
         renamed |= zip(instruction.results, made, strict=False)
@@ -74,6 +80,23 @@ def _relayed(
     operators, blocks, *last = build.apply(tree, operator, writes, *written, name="tree")
     walk = ops.Walk(base, "weak", initial=begins)
     return build(walk, queries, operators, blocks, lam, *memory, name="walked"), *last
+
+
+def _slid(
+    build: Builder, instruction: Instruction, operands: tuple[str, ...], begins: bool, ends: bool
+) -> tuple[str, ...]:
+    """The same of a slide."""
+    op = instruction.op
+    assert isinstance(op, ops.Slide)
+    queries, operator, pushed, v, *memory = operands[:6]
+    lam, a, _ = ops.optional(operands[6:])
+    if a is not None:
+        raise Unsupported("The tokens of a window are handed on over rank-one steps: there are no kernels for it.")
+    memory = memory if begins else []
+    size = chunk_size(build.types[pushed][3])
+    band = ops.Band(lags_of(op.width, size), op.width, op.base, op.admissibility, initial=begins)
+    out = build(band, queries, operator, pushed, v, *([lam] if lam else []), *memory, name="banded")
+    return out, *(build.apply(ops.Keep(op.width, begins), operator, pushed, v, *memory, name="kept") if ends else ())
 
 
 def _matrix(build: Builder, operator: str, a: str, b: str) -> str:

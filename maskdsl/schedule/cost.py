@@ -55,6 +55,8 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
             return lags * _pair_flops(x, sizes)
         case ops.BandAdjoint(lags):
             return 3 * lags * _pair_flops(x[1:], sizes)
+        case ops.Keep() | ops.KeepAdjoint():
+            return made
         case ops.Resume():
             return 2 * made * ax.extent("K", sizes) + _pair_flops(x, sizes) // 2
         case ops.Relay():

@@ -10,29 +10,34 @@ from maskdsl.chunk.program import Instruction, Program
 from maskdsl.schedule.unsupported import Unsupported
 
 IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
-    ops.Scan: (0, 1),
-    ops.SolvedScan: (0, 1, 2),
-    ops.Tree: (0, 1, 2),
-    ops.TreeAdjoint: (0, 1, 2),
-    ops.WalkAdjoint: (1, 2, 4),
+    ops.Scan: (0,),
+    ops.SolvedScan: (0, 1),
+    ops.Tree: (0, 1),
+    ops.TreeAdjoint: (0, 1),
+    ops.WalkAdjoint: (1, 2),
     ops.BandAdjoint: (1,),
+    ops.Keep: (),
+    ops.KeepAdjoint: (0,),
     ops.DecayDot: (0,),
     ops.DecayDotAdjoint: (0, 1, 2),
 }
-"""Operations between chunks, and which of their results are made for all chunks at once.
+"""Operations between chunks, and which of their results, beside memories, are made for all chunks at once.
 
 So are pairs of positions with a decay a channel between them: a kernel of their own takes fewer channels at a time.
 
 The adjoint of a band makes its one of what the kernel over chunks leaves in memory beside the other results.
 """
 
-BETWEEN = (ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint, ops.Resume, ops.LeftAdjoint)
+BETWEEN = (
+    *(ops.Walk, ops.WalkAdjoint, ops.Band, ops.BandAdjoint, ops.Resume),
+    *(ops.LeftAdjoint, ops.KeepAdjoint),
+)
 """Operations whose other results a kernel makes chunk by chunk, of blocks or of other chunks: never done twice."""
 
 ADJOINT = (ops.WalkAdjoint, ops.BandAdjoint)
 """Those of the backward pass."""
 
-LOOKING = (ops.Band, ops.BandAdjoint, ops.Shift)
+LOOKING = (ops.Band, ops.BandAdjoint, ops.KeepAdjoint, ops.Shift)
 """Operations of one chunk that read values of others: what is much work to make waits for them in memory."""
 
 BY_MATRICES = (ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint)
@@ -49,7 +54,7 @@ SUPPORTED = (
     *(ops.Cast, ops.Identity, ops.Inverse),
     *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
     *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
-    ops.SolvedScan,
+    *(ops.SolvedScan, ops.Keep),
     *BETWEEN,
 )
 """What kernels are printed for."""
@@ -57,8 +62,16 @@ SUPPORTED = (
 
 def in_memory(instruction: Instruction) -> tuple[str, ...]:
     """The results of an instruction that are made for all chunks at once."""
-    made = IN_MEMORY.get(type(instruction.op), ())
+    made = made_at_once(instruction)
     return tuple(x for n, x in enumerate(instruction.results) if n in made)
+
+
+def made_at_once(instruction: Instruction) -> frozenset[int]:
+    """Which of its results these are: those of IN_MEMORY, and the memories of sequences and their gradients."""
+    if type(instruction.op) not in IN_MEMORY:
+        return frozenset()
+    memories = (n for n, axes in enumerate(instruction.types) if "S" in axes)
+    return frozenset((*IN_MEMORY[type(instruction.op)], *memories))
 
 
 def takes_matrices(instruction: Instruction, types: Mapping[str, Axes]) -> bool:
@@ -80,6 +93,16 @@ def is_pairs(axes: Axes) -> bool:
 def small(axes: Axes) -> bool:
     """Whether a value has nothing to do with positions or sequences."""
     return not any(axis[0] in "TNECS" for axis in axes)
+
+
+def owed_together(program: Program) -> tuple[Instruction, ...]:
+    """The sums of gradients handed in for one memory that goes out under several names: the host adds them up."""
+    loads = {r for i in program.instructions if isinstance(i.op, ops.Load) for r in i.results}
+    return tuple(
+        i
+        for i in program.instructions
+        if isinstance(i.op, ops.Map) and "S" in i.types[0] and loads.issuperset(i.operands)
+    )
 
 
 def crosses(instruction: Instruction, types: Mapping[str, Axes]) -> bool:

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction, Program
-from maskdsl.schedule.kinds import BETWEEN, HEAVY, IN_MEMORY, LOOKING, PAIRS, crosses, is_pairs, solves_back
+from maskdsl.schedule.kinds import (
+    BETWEEN,
+    HEAVY,
+    IN_MEMORY,
+    LOOKING,
+    PAIRS,
+    crosses,
+    is_pairs,
+    made_at_once,
+    solves_back,
+)
 from maskdsl.schedule.rows import is_slow, of_positions, scales_rows
 from maskdsl.schedule.systems import answers, scanned, solved_systems, system_pairs
 
@@ -43,6 +53,7 @@ class Phases:
         for kind, belongs in (
             ("rounded", self._rounds),
             ("handed", self._hands_down),
+            ("banded", lambda i: isinstance(i.op, ops.BandAdjoint)),
             ("entered", self._enters_path),  # at once, and after all that is done on states
             ("left", self._leaves_pairs),
         ):
@@ -100,6 +111,9 @@ class Phases:
                 # what needs the last gradients of states comes first: they take much memory
                 later = bool(self.answers) and instruction.results[0] not in self.answers
                 ready = max(ready, self.handed + later)
+        if isinstance(op, ops.KeepAdjoint):
+            # beside what the window's pairs give to the same keys and values
+            ready = max(ready, self._fronts.get("banded", 0))
         if self._rounds(instruction):
             ready = max(ready, self._fronts.get("rounded", 0))
         if self._enters_path(instruction):
@@ -120,7 +134,7 @@ class Phases:
         phases: dict[str, int] = {}
         for instruction in self.program.instructions:
             phase = self.phase_of(instruction, phases)
-            after = IN_MEMORY.get(type(instruction.op), ())
+            after = made_at_once(instruction)
             for n, result in enumerate(instruction.results):
                 phases[result] = phase + (n in after)
                 self._worked[result] = max((self._worked[x] for x in instruction.operands), default=-1)

@@ -38,6 +38,8 @@ NAMES: Mapping[type[Operation], tuple[str, ...]] = {
     ops.WalkAdjoint: ("readers", "reached"),
     ops.TreeAdjoint: ("handed", "leaves"),
     ops.BandAdjoint: ("passed",),
+    ops.Keep: ("left",),
+    ops.KeepAdjoint: ("ended",),
     ops.DecayDot: ("pairs",),
     ops.DecayDotAdjoint: ("pairs",),
 }

@@ -26,6 +26,7 @@ from maskdsl.schedule.kinds import (
     SUPPORTED,
     in_memory,
     linear,
+    owed_together,
     small,
     summed_over_values,
     takes_matrices,
@@ -153,6 +154,7 @@ class _Division:
         self.phases = Phases(divided, gradients | added, precise | added, roomy)
         self.maker, self.totals = self.phases.maker, self.phases.totals
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
+        self.loads |= {i.results[0] for i in owed_together(divided)}
         self.channelwise = any(isinstance(i.op, PAIRS) for i in divided.instructions)
         self.memory = {x for i in divided.instructions for x in in_memory(i)}
         self.cut = Cut(self.program, sizes, self.phases, self.memory, self.loads)
@@ -186,9 +188,7 @@ class _Division:
         for phase in range(max([*wanted, *(self.phases.phase_of(i) for i in graph)], default=0), -1, -1):
             for instruction in reversed(graph):
                 if self.phases.phase_of(instruction) == phase:
-                    left = isinstance(instruction.op, ops.BandAdjoint)
-                    operands = () if left else instruction.operands
-                    made.append(self._stage("graph", phase, operands, wanted, instruction))
+                    made.append(self._stage("graph", phase, self._read(instruction), wanted, instruction))
             for values in self._kernels(wanted.get(phase, ()), phase):
                 made.append(self._stage("chunks", phase, values, wanted))
         made.reverse()
@@ -219,6 +219,18 @@ class _Division:
             seen.add(current)
             pending.extend(self.maker[current].operands)
         return "K" in self.types[value]
+
+    @staticmethod
+    def _read(instruction: Instruction) -> tuple[str, ...]:
+        """The operands that the kernels of an operation between chunks read."""
+        operands = instruction.operands
+        match instruction.op:
+            case ops.BandAdjoint(initial=initial):
+                # kernels over chunks leave what the gradient of its decays is made of
+                return (*operands[:3], *operands[5:]) if initial else ()
+            case ops.KeepAdjoint():
+                return (*operands[:4], *operands[5:])
+        return operands
 
     def _wanted(self, instruction: Instruction) -> bool:
         """Whether something uses what an operation between chunks makes for all of them."""

@@ -98,7 +98,8 @@ def test_the_text_by_example() -> None:
         '  q = load() name="q" axes=[B, H, N64, C64, K] : [B, H, N64, C64, K]\n'
         '  a = load() name="a" axes=[B, H, N64, K, 1] : [B, H, N64, K, 1]\n'
         '  k = load() name="k" axes=[B, H, N64, C64, K] : [B, H, N64, C64, K]\n'
-        '  banded = band(q, a, k, v_chunks) lags=1 width=none base=2 admissibility="strong" : [B, H, N64, C64, V]\n'
+        '  banded = band(q, a, k, v_chunks) lags=1 width=none base=2 admissibility="strong" initial=false '
+        ": [B, H, N64, C64, V]\n"
         "  total = sum(banded) dims={0, 3} : [1, H, N64, 1, V]\n"
         "return o = total\n"
     )

@@ -8,10 +8,10 @@ import pytest
 from compilation import library_spec
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from kernel_calls import far_failures, handed_failures, supported
+from kernel_calls import begun_failures, far_failures, handed_failures, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
-from variants import QKV, TOKEN, VARIANTS, WEIGHTS, block, chunk_of
+from variants import QKV, TOKEN, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
 
 from maskdsl.language.printer import to_text
 from maskdsl.runtime.regimes import Regime
@@ -31,12 +31,13 @@ LENGTHS = [21, 0, 40, 16]
 ENDS = [[0, 0, 0, 3], [13, 0, 8, 16], [21, 0, 40, 16]]
 """Calls of no token, of whole chunks and parts of them, and of one sequence that goes on while another does not."""
 
-NAMES = [name for name in VARIANTS if "window" not in name and "strong" not in name]
+MASKS = VARIANTS | WINDOWS
+NAMES = [name for name in VARIANTS if name not in ("number, strong hierarchy", "operator, window")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *WINDOWS])
 def test_every_kind_of_mask(failures: Failures, name: str) -> None:
-    assert failures(block(*VARIANTS[name]), LENGTHS, ENDS, chunk_of(name)) == {}
+    assert failures(block(*MASKS[name]), LENGTHS, ENDS, chunk_of(name)) == {}
 
 
 @pytest.mark.parametrize("ends", [[[27], [28], [56], [70]], [[63], [65], [70]]])
@@ -46,9 +47,15 @@ def test_levels_meet_where_they_would(failures: Failures, ends: list[list[int]])
     assert failures(text, [70], ends, 4) == {}
 
 
-@pytest.mark.parametrize("name", ["number, weak hierarchy", "operator, weak hierarchy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("number, weak hierarchy", "operator, weak hierarchy"),
+        *("number, window, weak hierarchy", "diagonal, window of a chunk and a token"),
+    ],
+)
 def test_columns_of_several_programs(failures: Failures, name: str) -> None:
-    assert failures(block(*VARIANTS[name]), [21], [[13], [21]], chunk_of(name), "mild", 1, (128, 130)) == {}
+    assert failures(block(*MASKS[name]), [21], [[13], [21]], chunk_of(name), "mild", 1, (128, 130)) == {}
 
 
 @pytest.mark.parametrize(
@@ -57,15 +64,38 @@ def test_columns_of_several_programs(failures: Failures, name: str) -> None:
         ("number, weak hierarchy", 2**33 - 3, 35),
         ("number, weak hierarchy, base 3", 3**18 + 5, 45),
         ("operator, weak hierarchy", 2**20 + 77, 24),
+        ("number, window, strong hierarchy", 2**33 - 3, 35),
+        ("diagonal, window, weak hierarchy, base 3", 3**18 + 5, 45),
     ],
 )
 def test_far_on_and_with_more_levels_than_needed(name: str, position: int, levels: int) -> None:
     with triton_process(interpret=True) as pool:
-        found = pool.submit(far_failures, block(*VARIANTS[name]), chunk_of(name), position, 20, levels)
+        found = pool.submit(far_failures, block(*MASKS[name]), chunk_of(name), position, 20, levels)
         assert found.result(timeout=240) == {}
 
 
-@pytest.mark.parametrize("name", ["mamba2", "gla", "gated_deltanet", "kda", "rwkv7", "log_linear_mamba2"])
+SHARING = "return attend(q, k, v, {0}) + attend(p, k, v, {0})"
+
+
+@pytest.mark.parametrize("mask", ["semiseparable(g)", "semiseparable(g) * fenwick(lam)", "fenwick(lam) * window(20)"])
+def test_outputs_that_share_a_memory(failures: Failures, mask: str) -> None:
+    """It goes out under the names of both, and comes in as two."""
+    declared = [line for line, name in ((TOKEN, "g"), (WEIGHTS, "lam")) if f"({name})" in mask]
+    text = block(*QKV, "p : key", *declared, SHARING.format(mask))
+    assert failures(text, LENGTHS, ENDS, 8) == {}
+
+
+@pytest.mark.parametrize("lengths", [(13, 21), (30, 5), (3, 1)])
+@pytest.mark.parametrize("name", ["number", "diagonal, weak hierarchy", "diagonal, window", "sum of windows"])
+def test_states_come_in_and_none_goes_out(name: str, lengths: tuple[int, int]) -> None:
+    with triton_process(interpret=True) as pool:
+        found = pool.submit(begun_failures, block(*MASKS[name]), chunk_of(name), lengths)
+        assert found.result(timeout=240) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["mamba2", "gla", "gated_deltanet", "kda", "rwkv7", "log_linear_mamba2", "windowed_decay"]
+)
 def test_definitions_with_shared_keys(failures: Failures, name: str) -> None:
     """Gates of parameters too, whose gradients are sums over all tokens and over nothing else."""
     text = to_text(library_spec(name).syntax)

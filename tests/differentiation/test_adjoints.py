@@ -110,6 +110,15 @@ LAID: list[tuple[str, Operation, tuple[Axes, ...]]] = [
     ("relay by level, strong", ops.Relay(2, "strong"), (*SHARED, BY_LEVEL, LEVELS, ROWS, ROWS)),
     ("slide", ops.Slide(4, 2, "weak"), (*SHARED, *KEPT)),
     ("slide of diagonals", ops.Slide(4, 2, "weak"), (ROWS, OPERATORS["diagonal"], SMALL, VALUES, *KEPT)),
+    *(
+        (f"band of {kind} from before", ops.Band(2, 4, 2, "weak", initial=True), (ROWS, axes, ROWS, VALUES, *KEPT))
+        for kind, axes in OPERATORS.items()
+        if kind != "matrix"
+    ),
+    ("weighted band from before", ops.Band(2, 4, 2, "strong", initial=True), (*SHARED, LEVELS, *KEPT)),
+    ("weighted band of sequences", ops.Band(2, 4, 2, "weak"), (*SHARED, LEVELS)),
+    ("keep", ops.Keep(4), SHARED[1:]),
+    ("keep of diagonals and of what came before", ops.Keep(4, True), (OPERATORS["diagonal"], ROWS, VALUES, *KEPT)),
     ("slide by level of rank-one steps", ops.Slide(4, 2, "strong"), (*SHARED, *KEPT, LEVELS, SMALL, ROWS)),
 ]
 SEQUENCES = Sequences(((0, 4, 4, 7), (0, 2, 6, 6)), ((0, 3, 1), (5, 2, 0)))

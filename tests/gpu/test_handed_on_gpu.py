@@ -9,7 +9,7 @@ from compilation import library_spec
 from gpu_calls import ALLOWED, NAMES, inputs_of, shape_of
 from segments import corpus, packed
 from torch import Tensor
-from variants import VARIANTS, chunk_of
+from variants import VARIANTS, WINDOWS, chunk_of
 
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folded import fold
@@ -60,7 +60,7 @@ def run(spec: Spec, backend: str, inputs: dict[str, Tensor]) -> dict[str, Tensor
 
 
 @pytest.mark.parametrize("dtype", ALLOWED)
-@pytest.mark.parametrize("name", [name for name in NAMES if "window" not in name and name != "two_timescale"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "two_timescale"])
 def test_definitions(name: str, dtype: torch.dtype) -> None:
     spec = library_spec(name)
     inputs = inputs_of(spec, shape_of(spec, sum(ENDS[1]), B=1), dtype)
@@ -72,10 +72,13 @@ def test_definitions(name: str, dtype: torch.dtype) -> None:
         assert error <= ALLOWED[dtype] * (1 if truth.ndim > 2 else 3), f"{each}: {error:.1e}"
 
 
-@pytest.mark.parametrize("name", ["number", "operator", *(name for name in VARIANTS if "weak" in name)])
+SCANS = ["number", "operator", *(name for name in VARIANTS if "weak" in name)]
+
+
+@pytest.mark.parametrize("name", [*SCANS, *WINDOWS])
 def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
     """A captured call reads lengths and positions on the device: replays go on from each other."""
-    attention = compiled(*VARIANTS[name], chunk=chunk_of(name))
+    attention = compiled(*(VARIANTS | WINDOWS)[name], chunk=chunk_of(name))
     inputs, _ = packed(corpus(attention.spec, [80, 80]), [(0, 40), (40, 80)])  # with levels for 80 tokens
     given = {n: x.float().cuda() for n, x in inputs.items()}
     bounds = torch.tensor([0, 40, 80], device="cuda")

@@ -1,11 +1,11 @@
-"""Hand-over by blocks: the interpreter finds what relays make, of every kind of step and from any position."""
+"""Hand-over by blocks: the interpreter finds what relays and slides make, of all kinds of steps, from any position."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from compilation import assert_near, inputs_of, sizes_of, small_shape, spec_of
-from variants import VARIANTS, block, chunk_of
+from variants import VARIANTS, WINDOWS, block, chunk_of
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
@@ -17,17 +17,21 @@ from maskdsl.lowering.lower import lower
 from maskdsl.schedule.blocks import in_blocks
 from maskdsl.schedule.unsupported import Unsupported
 
-NAMES = ["number", "diagonal", *(name for name in VARIANTS if "weak hierarchy" in name), "sum"]
+MASKS = VARIANTS | WINDOWS
+NAMES = [
+    *("number", "diagonal", "number, window", "diagonal, window", "sum", *WINDOWS),
+    *(name for name in VARIANTS if "weak hierarchy" in name),
+]
 SEQUENCES = Sequences(((0, 21, 21, 31),), ((13, 5, 88),))
 
 
 @pytest.mark.parametrize("hand", [Hand(a, b, laid=True) for a in (False, True) for b in (False, True)], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_as_relays(name: str, hand: Hand) -> None:
-    spec = spec_of(block(*VARIANTS[name]))
+    spec = spec_of(block(*MASKS[name]))
     relayed = lower(spec, {}, chunk_of(name), hand)
     blocked = in_blocks(relayed)
-    assert not any(isinstance(i.op, ops.Relay) for i in blocked.instructions)
+    assert not any(isinstance(i.op, ops.Relay | ops.Slide) for i in blocked.instructions)
     shape = small_shape(spec, length=31, batch=1)
     sizes = sizes_of(shape) | {"S": 3, "L": 9}
     generator = torch.Generator().manual_seed(0)
@@ -47,7 +51,7 @@ def test_the_same_as_relays(name: str, hand: Hand) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("number, strong hierarchy", "strong"), ("number, window", "window"), ("operator", "Rank-one")]
+    ("name", "what"), [("number, strong hierarchy", "strong"), ("operator, window", "window"), ("operator", "Rank-one")]
 )
 def test_what_kernels_have_no_blocks_of(name: str, what: str) -> None:
     spec = spec_of(block(*VARIANTS[name]))

@@ -60,6 +60,7 @@ def test_elements() -> None:
         (ops.Walk(2, "weak"), (ROWS, *NODES, LEVELS), CHUNKS * 4 * 5 * (7 + 5)),
         (ops.WalkAdjoint(2, "weak"), (VALUES, ROWS, *NODES, LEVELS), 4 * CHUNKS * 4 * 5 * (7 + 5)),
         (ops.Band(3, None, 2, "weak"), (ROWS, NUMBER, ROWS, VALUES), 3 * CHUNKS * 4 * (2 * 4 * (5 + 7) + 2 * 5)),
+        (ops.Keep(4), (NUMBER, ROWS, VALUES), 2 * 3 * 3 * (5 + 7)),
     ],
     ids=lambda x: type(x).__name__,
 )

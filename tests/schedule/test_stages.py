@@ -14,8 +14,9 @@ from maskdsl import library
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.schedule.configuration import Configuration
+from maskdsl.schedule.kinds import BETWEEN, in_memory
 from maskdsl.schedule.plan import plan
-from maskdsl.schedule.stages import BETWEEN, IN_MEMORY, Stage, Stages
+from maskdsl.schedule.stages import Stage, Stages
 from maskdsl.schedule.unsupported import Unsupported
 from maskdsl.spec import Spec
 
@@ -48,9 +49,7 @@ def assert_sound(stages: Stages) -> None:
     for stage in stages.stages:
         if stage.kind == "graph":
             assert stage.instruction is not None
-            written |= {
-                r for n, r in enumerate(stage.instruction.results) if n in IN_MEMORY[type(stage.instruction.op)]
-            }
+            written |= {*in_memory(stage.instruction)}
             continue
         instructions = list(made(stages, stage))
         read = {x for i in instructions for x in i.operands if x in stage.available and x not in stage.values}

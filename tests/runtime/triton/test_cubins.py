@@ -38,6 +38,14 @@ BASE_3 = """attention base_3:
     return attend(q, k, v, fenwick(lam, base=3))
 """
 
+LEVELS_IN_A_WINDOW = """attention levels_in_a_window:
+    q, k : key
+    v : value
+    g : channel <= 0
+    lam : level
+    return attend(q, k, v, semiseparable(g) * fenwick(lam, admissibility="strong") * window(300))
+"""
+
 EVERYWHERE = (
     "gated_deltanet",
     "linear_attention",
@@ -226,6 +234,8 @@ def test_packed_kernels_fit(name: str, target: str) -> None:
         ("log_linear_gla", True, "gfx942"),
         ("gated_deltanet", False, "sm_90"),
         ("mamba2", False, "gfx942"),
+        ("windowed_decay", True, "sm_90"),
+        (LEVELS_IN_A_WINDOW, True, "gfx942"),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else None,
 )
