@@ -33,7 +33,7 @@ demo: $(STAMP) ## Train two small models on associative recall, log-linear again
 	@OMP_NUM_THREADS=2 $(BIN)/python examples/mqar.py
 
 test: $(STAMP) ## All tests, in two processes
-	@$(BIN)/python -m pytest -q --numprocesses 2 tests
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal tests
 
 lint: $(STAMP) ## ruff (style, import rule) and mypy (types)
 	@$(BIN)/ruff check .

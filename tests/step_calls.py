@@ -168,9 +168,9 @@ def refusals(text: str) -> list[str]:
     return said
 
 
-def verified(name: str) -> dict[str, bool]:
+def verified(text: str) -> dict[str, bool]:
     """Whether what `maskdsl verify` compares is right, by the way that it is computed."""
-    report = verify(maskdsl.compile(name).spec, 2, backend="triton")
+    report = verify(maskdsl.compile(text).spec, 2, backend="triton")
     ways = {check.way for check in report.checks}
     return {way: all(check.passed for check in report.checks if check.way == way) for way in ways}
 

@@ -118,14 +118,16 @@ def test_half_precision_states(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "ways"),
+    ("text", "ways"),
     [
         ("log_linear_mamba2", ["at once", "pieces", "packed", "steps"]),
-        ("windowed_decay", ["at once", "packed", "steps"]),
+        ("windowed_decay", ["at once", "pieces", "packed", "steps"]),
+        (text_of(*VARIANTS["number, strong hierarchy"]), ["at once", "packed", "steps"]),
     ],
+    ids=["levels", "window", "strong levels"],
 )
-def test_every_way_that_has_kernels_is_verified(run: Run, name: str, ways: list[str]) -> None:
-    assert run(verified, name) == dict.fromkeys(ways, True)
+def test_every_way_that_has_kernels_is_verified(run: Run, text: str, ways: list[str]) -> None:
+    assert run(verified, text) == dict.fromkeys(ways, True)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
