@@ -14,7 +14,7 @@ from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.programs import Order, Units
 from maskdsl.codegen.kernels.tiling import Dims, Tiling
-from maskdsl.codegen.kernels.tree import Shape, blocks, choose_block, own_row, write_readers
+from maskdsl.codegen.kernels.tree import Shape, blocks, choose_block, descend_to_block, own_row, write_readers
 
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.module import Module
@@ -55,6 +55,10 @@ class Runs:
         base = self.shape.base
         return Units(f"({self.count} + hierarchy.blocks(N, {base}, {self.level}))")
 
+    def groups(self, kernel: Kernel) -> str:
+        """A kernel's expression for the runs that a large level has."""
+        return f"tl.cdiv({kernel.size('N')}, {self.length}) * {self.shape.base - 1}"
+
 
 def runs_of(module: Module, value: str, shape: Shape) -> Runs | None:
     """The runs of the gradient of blocks that a value holds; None where a program takes all readers of a block.
@@ -84,17 +88,13 @@ def choose(kernel: Kernel, shape: Shape, runs: Runs | None) -> None:
         write_readers(kernel, shape)
         return
     line, base, highest = kernel.line, shape.base, runs.level
-    depth, n = kernel.parameter("depth", "depth", varying=True), kernel.size("N")
-    line(f"groups = tl.cdiv({n}, {runs.length}) * {base - 1}")
+    depth = kernel.parameter("depth", "depth", varying=True)
+    line(f"groups = {runs.groups(kernel)}")
     line(f"large = groups * tl.maximum({depth} - {highest}, 0)")
     line("several = unit < large")
     line("number = tl.maximum(unit - large, 0)")
     line(f"p = tl.minimum({depth}, {highest})")
-    line(f"count = {n} // walks.power(p, {base})")
-    with kernel.block("while number >= count:"):
-        line("number -= count")
-        line("p -= 1")
-        line(f"count = {n} // walks.power(p, {base})")
+    descend_to_block(kernel, shape)
     line(f"p = tl.where(several, {depth} - unit // groups, p)")
     line(f"start = unit % groups // {base - 1} * {runs.length}")
     line(f"parent = start // walks.power(p + 1, {base}) * {base}")
@@ -133,7 +133,7 @@ def add_up(module: Module, stage: Stage, runs: Runs | None, target: Buffer, dims
     line, address = kernel.line, emit.buffers.address
     choose_block(kernel, runs.shape)
     write_readers(kernel, runs.shape)
-    line(f"groups = tl.cdiv({kernel.size('N')}, {runs.length}) * {base - 1}")
+    line(f"groups = {runs.groups(kernel)}")
     line(f"total = {emit.zeros(dims)}")
     with kernel.block(f"for run in range(first // {runs.length}, tl.cdiv(last, {runs.length})):"):
         line(f"at = (depth - p) * groups + run * {base - 1} + number % {base}")

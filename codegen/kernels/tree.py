@@ -288,15 +288,21 @@ def choose_block(kernel: Kernel, shape: Shape) -> None:
             line("return")
     line(f"p = {kernel.parameter('depth', 'depth', varying=True)}")
     line("number = unit")
-    line(f"count = {kernel.size('N')} // walks.power(p, {shape.base})")
-    with kernel.block("while number >= count:"):
-        line("number -= count")
-        line("p -= 1")
-        line(f"count = N // walks.power(p, {shape.base})")
+    descend_to_block(kernel, shape)
     if not shape.strong:
         # the last sibling is read by nobody, and its row belongs to its parent
         with kernel.block(f"if number % {shape.base} == {shape.base - 1}:"):
             line("return")
+
+
+def descend_to_block(kernel: Kernel, shape: Shape) -> None:
+    """Go down from level `p`, whose blocks come first, to that of the block `number` of all."""
+    line, count = kernel.line, f"{kernel.size('N')} // walks.power(p, {shape.base})"
+    line(f"count = {count}")
+    with kernel.block("while number >= count:"):
+        line("number -= count")
+        line("p -= 1")
+        line(f"count = {count}")
 
 
 def _choose_laid(kernel: Kernel, shape: Shape) -> None:

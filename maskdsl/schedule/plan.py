@@ -36,8 +36,8 @@ KEPT = (ops.Tree, ops.Scan, ops.SolvedScan, ops.DecayDot)
 STATE: dict[DeviceKind, int] = {"cuda": 1 << 15, "interpreter": 1 << 15, "hip": 1 << 14}
 """The most bytes of a state that a program multiplies by: some seven such tiles fit into a GPU's shared memory."""
 
-ROOMY = 128 * 128
-"""The most entries of a state of which a program holds two beside all vectors of a chunk."""
+ROOMY = 128
+"""The most channels, and columns, of a state of which a program holds two beside all vectors of a chunk."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
 
 
 def _roomy(configuration: Configuration) -> bool:
-    """Whether a kernel holds two states and the vectors of a chunk: of ROOMY entries at the most, two bytes each."""
-    entries = configuration.width(configuration.K) * value_columns(configuration)
-    return configuration.mode == "bf16" and configuration.device != "hip" and entries <= ROOMY
+    """Whether a kernel has room for two states and the vectors of a chunk, two bytes an entry."""
+    widest = max(configuration.width(configuration.K), value_columns(configuration))
+    return configuration.mode == "bf16" and configuration.device != "hip" and widest <= ROOMY
 
 
 def value_columns(configuration: Configuration) -> int:

@@ -1,11 +1,12 @@
-"""How programs share the columns of a state."""
+"""How programs share the columns of a state, and which of them make all gradients of a chunk."""
 
 from __future__ import annotations
 
 import pytest
+from compilation import library_spec
 
 from maskdsl.schedule.configuration import Configuration, DeviceKind, Mode
-from maskdsl.schedule.plan import STATE, value_columns
+from maskdsl.schedule.plan import STATE, plan, value_columns
 
 EXTENTS = (1, 16, 17, 64, 100, 128, 200, 256, 512)
 
@@ -48,3 +49,32 @@ def test_a_state_is_as_small_as_the_least_tile_allows(mode: Mode, device: Device
             state = (2 if mode == "bf16" else 4) * configuration.width(K) * found
             assert configuration.width(V) % found == 0
             assert state <= STATE[device] or found == configuration.width(1)
+
+
+def writers(name: str, configuration: Configuration) -> int:
+    """How many kernels of the backward pass make gradients of tokens."""
+    second = plan(library_spec(name), configuration).second
+    gradients = {value for _, value in second.program.outputs if "T" in second.program.types[value]}
+    return sum(not gradients.isdisjoint(stage.values) for stage in second.stages if stage.kind == "chunks")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("retention", 1), ("simple_gla", 1), ("linear_attention", 2), ("mamba2", 2), ("gla", 2), ("two_timescale", 2)],
+)
+def test_gradients_of_plain_vectors_are_made_at_once(name: str, expected: int) -> None:
+    assert writers(name, Configuration((), 128, 128, 0, "bf16")) == expected
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration((), 128, 128, 0, "fp32"),
+        Configuration((), 256, 128, 0, "bf16"),
+        Configuration((), 128, 128, 0, "bf16", device="hip"),
+        Configuration((("q", 4), ("k", 4)), 128, 128, 0, "bf16"),
+    ],
+    ids=["wide numbers", "wide keys", "small memory", "shared heads"],
+)
+def test_where_there_is_no_room_they_are_not(configuration: Configuration) -> None:
+    assert writers("simple_gla", configuration) == 2
