@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from unittest import mock
 
 import torch
@@ -25,6 +26,7 @@ from maskdsl.runtime.folded import fold
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import Shape
 from maskdsl.runtime.state import State
+from maskdsl.runtime.triton import call
 from maskdsl.runtime.triton.build import text_of
 from maskdsl.runtime.verification import Case, Comparison, compare
 from maskdsl.runtime.verification.compare import ALLOWED
@@ -102,6 +104,12 @@ def failures_in_runs(text: str, case: Case, chunk: int) -> list[Comparison]:
         mock.patch.object(runs, "LEAST", 2),
     ):
         return failures(text, case, chunk)
+
+
+def in_parallel_segments(failures: Callable[..., Any], chunks: int, *args: Any) -> Any:
+    """What another of these functions finds where scans go through segments of so few chunks at once."""
+    with mock.patch.multiple(call, SHORTEST=chunks, FEWEST=2):
+        return failures(*args)
 
 
 def case_of(

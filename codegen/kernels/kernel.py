@@ -13,6 +13,7 @@ side even other sibling child pulled carried written range strip strips read ope
 reach held kept left carried_log first_slot origin token tokens bounds places slots S
 position positions past shift whole rest M level own met reads
 energies energy given seen chain held_reads behind back end_level
+segments segment crossings tile columns length inner matrix
 """
 
 RESERVED = frozenset(_WORDS.split())

@@ -54,8 +54,8 @@ def ends(laid: bool) -> int:
 
 def number(packed: bool, order: Order, units: Units | None, ends: int) -> str:
     """The host's expression for the number of programs; without `units` a sequence has one for each head and tile."""
-    tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt", "row"))
-    levels = [count for name, count in order if name == "level"]
+    tiles = math.prod(int(count) for name, count in order if name in ("vt", "kt", "row", "tile"))
+    levels = [count for name, count in order if name in ("level", "segment")]
     heads = next(count for name, count in order if name in ("h", "h0"))
     factors = ["S" if packed else "B", heads, *levels]
     if units is not None and packed:
@@ -107,6 +107,8 @@ def decode(kernel: Kernel, order: Order) -> None:
             kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
         elif each == "h":
             kernel.opening.append("h = 0")
+        if each == "segment":
+            kernel.parameter(extent, extent, varying=True)
         if each == "h0" and ("n", STRIPS) in order:
             kernel.opening += ["n += pid % tl.cdiv(N, strip) * strip", "pid = pid // tl.cdiv(N, strip)"]
             kernel.opening += ["if n >= N:", "    return"]
@@ -132,13 +134,13 @@ def decode_packed(kernel: Kernel, order: Order, units: Units | None) -> None:
 def _head(kernel: Kernel, order: Order) -> None:
     """Write which tile of which head a program does; `pid` is left with the rest."""
     for each, extent in order:
-        if each in ("vt", "kt", "row", "h", "h0", "level") and extent != "1":
+        if each in ("vt", "kt", "row", "tile", "h", "h0", "level", "segment") and extent != "1":
             kernel.opening += [f"{each} = pid % {extent}", f"pid = pid // {extent}"]
         elif each in ("row", "h", "h0"):
             kernel.opening.append(f"{each} = 0")
         if re.search(r"\bH\b", extent):
             kernel.size("H")
-        if each == "level":
+        if each in ("level", "segment"):
             kernel.parameter(extent, extent, varying=True)
 
 

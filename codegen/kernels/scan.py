@@ -8,7 +8,6 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.handed import STATE, address, load, mask
-from maskdsl.codegen.kernels.precise import halves, product
 from maskdsl.codegen.kernels.tile import Place
 from maskdsl.schedule.unsupported import SharedSum
 
@@ -60,56 +59,3 @@ def carry(emit: Evaluator, instruction: Instruction, *, made: bool) -> None:
             line(f"tl.store({state}, carried)")
         line(f"carried = {'decay[:, None]' if diagonal else 'decay'} * carried + {written}")
     end(emit, instruction.results[1:])
-
-
-def carry_solved(emit: Evaluator, instruction: Instruction) -> None:
-    """S[0] = I, W[n] = X[n] (u[n] + b[n] S[n]), S[n + 1] = exp(A[n]) S[n] + a[n]' W[n] + H[n], or all from the end.
-
-    From there a and b are exchanged, and X is transposed. All operands are made here, of what earlier kernels left in
-    memory; factors of the rows of a and b scale what is narrower. What unrounded values and states add up to is taken
-    in halves, since systems of nearly parallel keys take differences of it.
-    """
-    assert isinstance(instruction.op, ops.SolvedScan)
-    kernel, buffers, line, operand = emit.kernel, emit.buffers, emit.kernel.line, emit.tiling.operand
-    operator, a, b, v, inverse, *_ = instruction.operands
-    writes, initial = instruction.op.rest(instruction.operands)
-    exact, both = (x in emit.precise and operand != "tl.float32" for x in (inverse, v))
-    if instruction.op.reverse:
-        a, b = b, a
-    begin(emit, initial)
-    with kernel.block(f"for step in range(0, {kernel.size('N')}):"):
-        line("n = N - 1 - step" if instruction.op.reverse else "n = step + 0")
-        place = Place("n")
-
-        def leave(result: str, tile: str) -> None:
-            address = buffers.base(kernel, result, "n", "h") + emit.inner(emit.dims(result))
-            line(f"tl.store({address}, {tile})")
-
-        states, answers, *last = instruction.results
-        leave(states, "carried")
-        values = emit.value(v, place).name
-        read = product(emit, _factors(emit, b, place, exact), [f"carried.to({operand})"])
-        rows = place.tiles[b].rows
-        read = emit.assign("read", f"{values} + {read}{f' * {rows}[:, None]' if rows else ''}")
-        systems = halves(emit, emit.bare(inverse, place).name) if exact else [emit.operand(inverse, place)]
-        reads = halves(emit, read) if both else [f"{read}.to({operand})"]
-        if instruction.op.reverse:
-            systems = [f"tl.trans({each})" for each in systems]
-        found = emit.assign(answers, product(emit, systems, reads))
-        leave(answers, found)
-        log = emit.value(operator, place)
-        line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
-        pushed = [f"tl.trans({each})" for each in _factors(emit, a, place, exact)]
-        rows = place.tiles[a].rows
-        written = f"({found} * {rows}[:, None])" if rows else found
-        line(f"carried += {product(emit, pushed, [f'{written}.to({operand})'])}")
-        if writes is not None:
-            line(f"carried += {emit.value(writes, place).name}")
-    end(emit, last)
-
-
-def _factors(emit: Evaluator, value: str, place: Place, exact: bool) -> list[str]:
-    """A factor of a scan's steps as operands, but for factors of its rows."""
-    if not exact or emit.tile(value, place).given:
-        return [emit.plain(value, place)]
-    return halves(emit, emit.bare(value, place).name)

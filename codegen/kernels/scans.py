@@ -9,6 +9,8 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import scan
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.segments import Segments, join
+from maskdsl.codegen.kernels.solved_scan import carry, cross, reach
 from maskdsl.schedule.stages import Stage
 from maskdsl.schedule.unsupported import SharedSum
 
@@ -39,21 +41,32 @@ def write(module: Module, stage: Stage, instruction: Instruction) -> None:
 
 
 def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None:
-    """Write the kernel of a scan whose chunks solve a system, and what launches it."""
+    """Write the kernels of a scan whose chunks solve systems, and what launches them."""
+    assert isinstance(instruction.op, ops.SolvedScan)
     own = dataclasses.replace(
         module.tiling, value=min(64, module.tiling.value), columns=module.tiling.held("V"), heads=1
-    )
-    order = (("vt", str(own.parts)), ("h", "H"), ("b", "B"))
-    kernel = module.new_kernel(
-        "scan", "States carried from chunk to chunk, and what chunks write to them.", order, None
     )
     states, answers, *last = instruction.results
     module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in (states, answers)]
     for value in last:
         module.hand_out(value)
-    scan.carry_solved(module.evaluator(kernel, stage, own), instruction)
-    kernel.warps, kernel.stages = 4, 3
-    module.host.append(kernel.launch())
+    divided = Segments(f"{module.buffers.name(states)}_ends", own)
+    module.host += divided.divide()
+    # steps back that also make what they write hold too much for loads that run further ahead
+    ahead = 3 if instruction.op.rest(instruction.operands)[0] is None else 2
+    columns, matrix = ("vt", str(own.parts)), ("tile", str(divided.matrix_tiles))
+    crossings, all_segments, rest = ("segment", "crossings"), ("segment", "segments"), (("h", "H"), ("b", "B"))
+    module.host.append("if crossings:")
+    for name, about, order, write, warps, stages, indent in (
+        ("reached", "What segments end with that begin with nothing.", (columns, crossings), reach, 4, ahead, "    "),
+        ("crossed", "What segments make of the states they begin with.", (matrix, crossings), cross, 4, 3, "    "),
+        ("joined", "The states that segments end with.", (columns,), join, 8, 1, "    "),
+        ("scan", "States carried from chunk to chunk, and answers.", (columns, all_segments), carry, 4, ahead, ""),
+    ):
+        kernel = module.new_kernel(name, about, (*order, *rest), None)
+        write(module.evaluator(kernel, stage, own), instruction, divided)
+        kernel.warps, kernel.stages = warps, stages
+        module.host.append(f"{indent}{kernel.launch()}")
 
 
 def _keep(module: Module, scan: Instruction) -> None:

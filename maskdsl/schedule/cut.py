@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import networkx as nx
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.schedule.cost import elements, flops
-from maskdsl.schedule.kinds import BETWEEN, is_pairs
+from maskdsl.schedule.kinds import BETWEEN, is_pairs, solves_back
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import of_positions, scales_rows
 from maskdsl.schedule.systems import scan_factors
@@ -48,7 +48,11 @@ class Cut:
         self.replaced = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Scan)}
         self.factors = scan_factors(program)
         scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
-        self.steps = {self._bare(x) for i in scans for x in i.operands[1:3]}
+        self.steps = {next(self._bare(x)) for i in scans for x in i.operands[1:3]}
+        written = [self.maker[x] for i in scans if solves_back(i) for x in i.operands[5:]]
+        for vectors in (list(self._bare(i.operands[0])) for i in written if isinstance(i.op, ops.Dot)):
+            # what is an input but for factors of its rows takes their place in the other factor of the product
+            self.steps |= set(vectors) if vectors[-1] in loads else set()
         # products with the state of a chunk are at hand in any case
         self.replaced |= {x for i in scans for x in i.operands[5:]}
         self.scanned = {i.operands[1] for i in program.instructions if isinstance(i.op, ops.Resume)}
@@ -84,11 +88,13 @@ class Cut:
         _, (reachable, _) = nx.minimum_cut(graph, "source", "sink")
         return {v for v in seen if (v, "in") in reachable and (v, "out") not in reachable}
 
-    def _bare(self, value: str) -> str:
-        """What a value is but for how it is laid out."""
-        while isinstance(self.maker[value].op, ops.Chunk | ops.Repeat):
+    def _bare(self, value: str) -> Iterator[str]:
+        """A value but for how it is laid out, then the same without factors of its rows, as far as there are any."""
+        while value not in self.loads and isinstance(self.maker[value].op, ops.Chunk | ops.Repeat):
             (value,) = self.maker[value].operands
-        return value
+        yield value
+        if value not in self.loads and scales_rows(self.maker[value], self.types):
+            yield from self._bare(max(self.maker[value].operands, key=self._axes))
 
     def joins_channels(self, value: str) -> bool:
         """Whether a value is made of all key channels of another, or is or uses a matrix of channels."""

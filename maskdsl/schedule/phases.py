@@ -111,6 +111,9 @@ class Phases:
                 # what needs the last gradients of states comes first: they take much memory
                 later = bool(self.answers) and instruction.results[0] not in self.answers
                 ready = max(ready, self.handed + later)
+            if self._made_later(instruction):
+                # after what walks leave in memory is gone
+                ready = max(ready, self.handed - 1)
         if isinstance(op, ops.KeepAdjoint):
             # beside what the window's pairs give to the same keys and values
             ready = max(ready, self._fronts.get("banded", 0))
@@ -176,7 +179,11 @@ class Phases:
         """All that an operation between chunks needs, or where scans solve systems, the last ones."""
         scans = [i for i in self.program.instructions if solves_back(i)]
         between = scans or [
-            i for i in self.program.instructions if type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN)
+            i
+            for i in self.program.instructions
+            if (type(i.op) in IN_MEMORY or isinstance(i.op, BETWEEN))
+            # what pairs give to vectors is found inside chunks; where systems are not in the way it may come early
+            and not (self.precise and isinstance(i.op, PAIRS))
         ]
         found: set[str] = set()
         for instruction in reversed(self.program.instructions):
@@ -234,6 +241,12 @@ class Phases:
         heavy = isinstance(instruction.op, ops.Dot | ops.SelectAdjoint | ops.SpansAdjoint) or instruction in self.totals
         results = set(instruction.results)
         return heavy and bool(results & self.gradients) and not results & self._feeding
+
+    def _made_later(self, instruction: Instruction) -> bool:
+        """Whether an instruction works again on what a path makes inside chunks, and no walk reads that."""
+        results = set(instruction.results)
+        heavy = isinstance(instruction.op, ops.Dot) or bool(results & self.again)
+        return bool(self.again) and not self._pairs and heavy and not results & (self.gradients | self._feeding)
 
     def _after_rows(self, value: str) -> bool:
         """Whether a value of positions waits for the first kernel."""

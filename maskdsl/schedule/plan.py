@@ -19,7 +19,7 @@ from maskdsl.schedule.resume import resumed
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
 from maskdsl.schedule.storage import reading
-from maskdsl.schedule.systems import precise_values, solved_systems
+from maskdsl.schedule.systems import precise_values, read_again, solved_systems
 from maskdsl.schedule.unshare import unshare
 from maskdsl.spec import Spec
 
@@ -73,7 +73,7 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     sizes = _typical(configuration)
     first = stages(forward, sizes, keeps=training)
     left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]
-    kept = (*left, *solved_systems(forward), *first.rows) if training else ()
+    kept = (*left, *solved_systems(forward), *read_again(forward), *first.rows) if training else ()
     later = [output for output in joint.outputs if training and output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
     gradients = tuple(gradient_name(forward, name) for name, _ in forward.outputs)

@@ -33,7 +33,7 @@ RATE = 7e14
 
 NAMES: Mapping[type[Operation], tuple[str, ...]] = {
     ops.Scan: ("scan",),
-    ops.SolvedScan: ("scan",),
+    ops.SolvedScan: ("reached", "crossed", "joined", "scan"),
     ops.Tree: ("states", "blocks"),
     ops.WalkAdjoint: ("readers", "reached"),
     ops.TreeAdjoint: ("handed", "leaves"),

@@ -34,7 +34,7 @@ from maskdsl.schedule.kinds import (
 from maskdsl.schedule.partial_sums import by_phase
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import is_norm, is_slow
-from maskdsl.schedule.systems import precise_values, scan_factors, solved_systems, system_pairs
+from maskdsl.schedule.systems import precise_values, read_again, scan_factors, solved_systems, system_pairs
 from maskdsl.schedule.unsupported import Unsupported
 
 Kind = Literal["chunks", "graph"]
@@ -273,8 +273,8 @@ class _Division:
         large = [value for _, value in self.program.outputs if "T" in self.types[value]]
         outputs = [value for value in large if value not in self.memory | self.loads]
         if self.keeps:
-            # the backward pass finds systems solved, and the norms of the vectors of a path
-            outputs += solved_systems(self.program)
+            # the backward pass finds systems solved, what it reads as it was, and the norms of the vectors of a path
+            outputs += [*solved_systems(self.program), *read_again(self.program)]
             if self.phases.precise:
                 outputs += [i.results[0] for i in self.program.instructions if is_norm(i, self.types)]
         return [*outputs, *(i.results[0] for i in self.totals)]

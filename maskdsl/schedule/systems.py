@@ -19,6 +19,15 @@ def solved_systems(program: Program) -> list[str]:
     return found
 
 
+def read_again(program: Program) -> list[str]:
+    """What else the backward pass reads as it was: queries of walks that a path has rounded, decays of scans."""
+    maker = {r: i for i in program.instructions for r in i.results}
+    walks = [i.operands[0] for i in program.instructions if isinstance(i.op, ops.Walk)]
+    scans = [i.operands[0] for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
+    found = [x for x in walks if maker[x].op == ops.Cast(wide=False)]
+    return [*found, *(x for x in scans if not isinstance(maker[x].op, ops.Constant))]
+
+
 def scan_factors(program: Program) -> frozenset[str]:
     """The vectors that scans that solve systems multiply by, and these before their rows are scaled."""
     maker = {r: i for i in program.instructions for r in i.results}

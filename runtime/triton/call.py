@@ -14,6 +14,15 @@ from maskdsl.runtime.function import Sizes
 Launcher = Callable[[int, tuple[Any, ...]], None]
 """Starts a compiled kernel on so many programs, with the arguments of the launch."""
 
+BUSY = 256
+"""Programs of a scan that an H200 does at once, two on each of its 132 multiprocessors."""
+
+SHORTEST = 16
+"""Chunks that a segment of a scan has at the least: joining it to the one before takes as long as a few."""
+
+FEWEST = 4
+"""Segments for which it pays to go through them twice, once for what they make of what comes in."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -60,6 +69,11 @@ class Allocator:
     def chunks(self, size: int) -> int:
         """How many chunks of `size` positions cover the sequence."""
         return -(-self.T // size)
+
+    def segments(self, programs: int, chunks: int) -> int:
+        """How many segments a scan of so few `programs` goes through at once: 1 where that would cost more time."""
+        count = min(BUSY // max(programs, 1), chunks // SHORTEST)
+        return count if count >= FEWEST else 1
 
     def places(self, rows: int, sequences: int) -> Tensor:
         """A new tensor for where sequences lie, [rows, sequences + 1] int64, uninitialised."""

@@ -80,7 +80,7 @@ def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[
     """The compiled kernels, in order; equal sources are compiled once.
 
     One that wants more than the `shared` bytes of shared memory that a program may use, or that Triton fails at (3.6
-    does at some loops that hold products and conditions), has its loops compiled without loads that run ahead.
+    does at some loops that hold products and conditions), has its loops compiled with loads that run less far ahead.
 
     Raises RuntimeError naming the kernel and its file where one does not compile.
     """
@@ -92,14 +92,13 @@ def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[
 
 
 def _fitting(source: Source, target: GPUTarget, shared: int) -> Any:
-    plain = dataclasses.replace(source, options={**source.options, "num_stages": 1})
-    if plain == source:
-        return _compile(source, target)
-    with suppress(RuntimeError):
-        kernel = _compile(source, target)
-        if kernel.metadata.shared <= shared:
-            return kernel
-    return _compile(plain, target)
+    for stages in range(source.options["num_stages"], 1, -1):
+        nearer = dataclasses.replace(source, options={**source.options, "num_stages": stages})
+        with suppress(RuntimeError):
+            kernel = _compile(nearer, target)
+            if kernel.metadata.shared <= shared:
+                return kernel
+    return _compile(dataclasses.replace(source, options={**source.options, "num_stages": 1}), target)
 
 
 def _compile(source: Source, target: GPUTarget) -> Any:

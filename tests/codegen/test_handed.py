@@ -8,7 +8,7 @@ import pytest
 from compilation import library_spec
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from kernel_calls import begun_failures, far_failures, handed_failures, supported
+from kernel_calls import begun_failures, far_failures, handed_failures, in_parallel_segments, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
 from variants import QKV, TOKEN, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
@@ -38,6 +38,13 @@ NAMES = [name for name in VARIANTS if name not in ("number, strong hierarchy", "
 @pytest.mark.parametrize("name", [*NAMES, *WINDOWS])
 def test_every_kind_of_mask(failures: Failures, name: str) -> None:
     assert failures(block(*MASKS[name]), LENGTHS, ENDS, chunk_of(name)) == {}
+
+
+def test_scans_in_segments() -> None:
+    text = block(*MASKS["diagonal and operator"])
+    with triton_process(interpret=True) as pool:
+        asked = in_parallel_segments, handed_failures, 2, text, [21, 0, 40], [[13, 0, 8], [21, 0, 40]], 8
+        assert pool.submit(*asked).result(timeout=240) == {}
 
 
 @pytest.mark.parametrize("ends", [[[27], [28], [56], [70]], [[63], [65], [70]]])

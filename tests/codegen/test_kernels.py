@@ -9,7 +9,14 @@ import pytest
 from compilation import library_spec
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from kernel_calls import case_of, failures, failures_in_runs, failures_of_a_full_gpu, supported
+from kernel_calls import (
+    case_of,
+    failures,
+    failures_in_runs,
+    failures_of_a_full_gpu,
+    in_parallel_segments,
+    supported,
+)
 from strategies import spec_texts
 from tile_kernels import triton_process
 
@@ -327,3 +334,25 @@ def test_readers_of_large_blocks_come_in_runs(run: Run, path: str, declared: tup
     for T in ((base**2 + 1) * chunk + 1, 2 * base**2 * chunk):
         found = run(failures_in_runs, text, case_of(text, T), chunk)
         assert not found, (text, T, found)
+
+
+@pytest.mark.parametrize(
+    "name", ["a decay", "decays before", "rank1 before a decay", "rank1 of other vectors", "twice"]
+)
+def test_scans_in_segments(run: Run, name: str) -> None:
+    text = rank_one(name)
+    found = run(in_parallel_segments, failures, 1, text, case_of(text, 75, key_heads=1), 16)
+    assert not found, (text, found)
+
+
+def test_segments_of_several_chunks_and_of_none(run: Run) -> None:
+    text = rank_one("a decay and decays")
+    found = run(in_parallel_segments, failures, 2, text, case_of(text, 140, H=1), 16)
+    assert not found, (text, found)
+
+
+@pytest.mark.parametrize(("K", "V"), [(70, 5), (20, 130)])
+def test_segments_of_several_tiles(run: Run, K: int, V: int) -> None:
+    text = rank_one("a decay")
+    found = run(in_parallel_segments, failures, 1, text, case_of(text, 40, H=1, K=K, V=V), 16)
+    assert not found, (text, found)

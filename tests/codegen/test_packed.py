@@ -8,7 +8,7 @@ import pytest
 from compilation import library_spec
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from kernel_calls import packed_failures, supported
+from kernel_calls import in_parallel_segments, packed_failures, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
 from variants import QKV, TOKEN, VARIANTS, WEIGHTS, block, chunk_of
@@ -42,6 +42,13 @@ def test_lengths(failures: Failures, lengths: list[int]) -> None:
 @pytest.mark.parametrize("name", ["log_linear_mamba2", "gated_deltanet", "mamba2", "log_linear_gla", "kda"])
 def test_definitions_with_shared_keys(failures: Failures, name: str) -> None:
     assert failures(to_text(library_spec(name).syntax), [70, 0, 2], 1, None, "mild", 4) == {}
+
+
+def test_scans_in_segments() -> None:
+    """Sequences of fewer chunks than segments, of none, and of segments with several."""
+    with triton_process(interpret=True) as pool:
+        asked = in_parallel_segments, packed_failures, 2, block(*VARIANTS["operator"]), [0, 5, 44], 1, 8
+        assert pool.submit(*asked).result(timeout=240) == {}
 
 
 @settings(
