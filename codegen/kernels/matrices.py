@@ -77,9 +77,10 @@ def gather(module: Module, stage: Stage, instruction: Instruction) -> None:
             matrix_tree.gather_operators(emit, instruction, shape, arrived, returned)
         else:
             matrix_tree.gather_states(emit, instruction, shape, arrived)
-            kernel.registers = module.registers("K", 128, module.block_warps)
         runs.leave(emit, found, shape, target, dims, "total")
-        module.host.append(_launch(module, kernel))
+        # nothing is held but a sum, so that four warps do in half precision
+        kernel.warps = 4 if module.tiling.mode == "bf16" else module.block_warps
+        module.host.append(kernel.launch())
         runs.add_up(module, stage, found, target, dims, module.tiling)
     recalled.write(module, stage, instruction, shape, arrived)
 

@@ -35,7 +35,7 @@ from maskdsl.codegen.kernels.lags import shares_of
 from maskdsl.codegen.kernels.programs import STRIPS, Order, Units
 from maskdsl.codegen.kernels.tiling import Tiling, dims_of
 from maskdsl.codegen.torch_body import Body
-from maskdsl.schedule.kinds import BETWEEN, owed_together, takes_matrices
+from maskdsl.schedule.kinds import BETWEEN, linear, owed_together, takes_matrices
 from maskdsl.schedule.stages import CHANNELS, Stage, Stages
 
 FIRST = 2
@@ -223,8 +223,7 @@ class Module:
         # of blocks that are matrices few fit into shared memory: two programs at a time beat loads that run ahead
         matrices = any(takes_matrices(self.maker[value], self.types) for value in self.plan.within(stage))
         kernel.warps, kernel.stages = 1 if narrow else self.chunk_warps(tiling), 1 if matrices else 2
-        light = not (narrow or matrices) and self.plan.within(stage).isdisjoint(emit.precise)
-        if self.direction == "forward" and light:
+        if not (narrow or matrices) and self._is_light(stage):
             kernel.registers = self.registers("C", 168, kernel.warps)
         self.host.append(kernel.launch())
         for output in outputs:
@@ -232,6 +231,12 @@ class Module:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
             if tiling.packed:
                 self.host.append(programs.blanked(output.name))
+
+    def _is_light(self, stage: Stage) -> bool:
+        """Whether a kernel over chunks needs few registers: no gradients, and no columns beside the pairs of a path."""
+        made = self.plan.within(stage)
+        path = not made.isdisjoint(self.plan.precise)
+        return made.isdisjoint(linear(self.program, self.gradients)) and not (path and self.plan.has_columns(stage))
 
     def _tiling_of(self, stage: Stage) -> Tiling:
         """The tiles of a kernel over chunks."""

@@ -79,8 +79,8 @@ def _binder(kernel: Any, target: GPUTarget) -> tuple[Any, Any]:
 def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[Any]:
     """The compiled kernels, in order; equal sources are compiled once.
 
-    One that wants more than the `shared` bytes of shared memory that a program may use, or that Triton fails at (3.6
-    does at some loops that hold products and conditions), has its loops compiled with loads that run less far ahead.
+    In one that wants more than the `shared` bytes of shared memory that a program may use, loads run less far ahead, in
+    one that Triton fails at (3.6 does at some loops that hold products and conditions) not at all.
 
     Raises RuntimeError naming the kernel and its file where one does not compile.
     """
@@ -92,13 +92,17 @@ def compiled(sources: Sequence[Source], target: GPUTarget, shared: int) -> list[
 
 
 def _fitting(source: Source, target: GPUTarget, shared: int) -> Any:
-    for stages in range(source.options["num_stages"], 1, -1):
-        nearer = dataclasses.replace(source, options={**source.options, "num_stages": stages})
-        with suppress(RuntimeError):
-            kernel = _compile(nearer, target)
+    with suppress(RuntimeError):
+        for stages in range(source.options["num_stages"], 1, -1):
+            kernel = _compile(_ahead(source, stages), target)
             if kernel.metadata.shared <= shared:
                 return kernel
-    return _compile(dataclasses.replace(source, options={**source.options, "num_stages": 1}), target)
+    return _compile(_ahead(source, 1), target)
+
+
+def _ahead(source: Source, stages: int) -> Source:
+    """A kernel whose loads run so many steps of a loop ahead, less one."""
+    return dataclasses.replace(source, options={**source.options, "num_stages": stages})
 
 
 def _compile(source: Source, target: GPUTarget) -> Any:

@@ -142,6 +142,27 @@ def test_paths_without_kernels(mask: str, message: str) -> None:
         plan(spec_of(*declared, f"return attend(q, k, v, {mask})"), CONFIGURATION)
 
 
+@pytest.mark.parametrize("name", ["log_linear_gated_deltanet", "log_linear_kda"])
+def test_a_path_is_worked_on_again_after_the_walks(name: str) -> None:
+    """So that it is not held beside what walks leave in memory for every read; their queries are found as they were."""
+    divided = plan(library_spec(name), CONFIGURATION)
+    stages = divided.second.stages
+    (readers,) = (n for n, s in enumerate(stages) if s.instruction and isinstance(s.instruction.op, ops.WalkAdjoint))
+    again = {n for n, s in enumerate(stages) for v in s.values if s.kind == "chunks" and v.endswith("path_narrow")}
+    assert again
+    assert min(again) > readers
+    (walk,) = (i for i in divided.forward.instructions if isinstance(i.op, ops.Walk))
+    assert walk.operands[0] in divided.kept
+
+
+@pytest.mark.parametrize(("name", "loads"), [("gated_deltanet", True), ("kda", False)])
+def test_a_scan_back_takes_queries_as_they_are_loaded(name: str, loads: bool) -> None:
+    """Factors of rows go to the gradient that they are multiplied by; decays of channels cannot."""
+    second = plan(library_spec(name), CONFIGURATION).second
+    (scan,) = (s for s in second.stages if s.instruction and isinstance(s.instruction.op, ops.SolvedScan))
+    assert ("pulled" not in scan.available) == loads
+
+
 def test_a_scan_multiplies_by_the_factors_of_rank_one_steps() -> None:
     """And by the inverse of their system; no matrix is made of them."""
     divided = plan(library_spec("kda"), CONFIGURATION)

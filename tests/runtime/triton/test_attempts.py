@@ -65,7 +65,9 @@ def test_loads_run_ahead_as_far_as_there_is_memory(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(kernels.triton, "compile", compile)
     assert compiled([SOURCE], TARGET, 1200) == [kernel_of(1200)]
-    assert compiled([SOURCE], TARGET, 1199) == [kernel_of(400)]
+    assert compiled([SOURCE], TARGET, 1199) == [kernel_of(800)]
+    assert compiled([SOURCE], TARGET, 799) == [kernel_of(400)]
+    assert compiled([SOURCE], TARGET, 399) == [kernel_of(400)]
 
 
 def test_a_loop_that_triton_fails_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,15 @@ def test_new_tensors(result: torch.dtype) -> None:
     assert at.strides(torch.empty(2, 3, 4).transpose(0, 1)) == (4, 12)
 
 
+@pytest.mark.parametrize(
+    ("programs", "chunks", "segments"),
+    [(32, 512, 8), (64, 256, 4), (128, 128, 1), (1, 512, 32), (32, 64, 4), (32, 48, 1), (32, 0, 1), (0, 512, 32)],
+)
+def test_few_programs_go_through_long_scans_in_segments(programs: int, chunks: int, segments: int) -> None:
+    at = Call(given(torch.float32), torch.device("cpu"), iter(()))
+    assert at.segments(programs, chunks) == segments
+
+
 def test_a_recording() -> None:
     recorder = Recorder(given(torch.float32))
     x = recorder.float(4)
