@@ -9,7 +9,7 @@ from compilation import library_spec
 from gpu_calls import ALLOWED, NAMES, inputs_of, shape_of
 from segments import corpus, packed
 from torch import Tensor
-from variants import VARIANTS, WINDOWS, chunk_of
+from variants import BESIDE, VARIANTS, WINDOWS, chunk_of
 
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folded import fold
@@ -75,10 +75,10 @@ def test_definitions(name: str, dtype: torch.dtype) -> None:
 SCANS = ["number", "operator", *(name for name in VARIANTS if "weak" in name)]
 
 
-@pytest.mark.parametrize("name", [*SCANS, *WINDOWS])
+@pytest.mark.parametrize("name", [*SCANS, *WINDOWS, *BESIDE])
 def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
     """A captured call reads lengths and positions on the device: replays go on from each other."""
-    attention = compiled(*(VARIANTS | WINDOWS)[name], chunk=chunk_of(name))
+    attention = compiled(*(VARIANTS | WINDOWS | BESIDE)[name], chunk=chunk_of(name))
     inputs, _ = packed(corpus(attention.spec, [80, 80]), [(0, 40), (40, 80)])  # with levels for 80 tokens
     given = {n: x.float().cuda() for n, x in inputs.items()}
     bounds = torch.tensor([0, 40, 80], device="cuda")
