@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from agreement import compiled
@@ -103,3 +105,21 @@ def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
             assert torch.equal(after.positions, truth.positions)
             for each, x in held(truth).items():
                 assert torch.equal(held(after)[each], x)
+
+
+def test_calls_like_one_before_are_not_checked_again() -> None:
+    """Packed or not; other lengths and positions are other numbers only."""
+    attention = compiled(*VARIANTS["number, weak hierarchy"], chunk=8)
+    inputs, _ = packed(corpus(attention.spec, [80, 80]), [(0, 40), (40, 80)])
+    given = {n: x.float().cuda().requires_grad_() for n, x in inputs.items()}
+    bounds = torch.tensor([0, 40, 80], device="cuda")
+    for packing in ({"cu_seqlens": bounds}, {}):
+        _, first = attention(**given, output_final_state=True, **packing)
+        state = first.detach()
+        for _ in range(2):
+            expected, after = attention(**given, initial_state=state, output_final_state=True, **packing)
+            with mock.patch("maskdsl.runtime.compiled.sequences", side_effect=AssertionError("checked")):
+                o, again = attention(**given, initial_state=state, output_final_state=True, **packing)
+            assert torch.equal(o, expected)
+            assert all(torch.equal(held(again)[each], x) for each, x in held(after).items())
+            bounds.copy_(torch.tensor([0, 3, 70]))
