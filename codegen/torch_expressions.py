@@ -58,6 +58,9 @@ def expression(op: Operation, x: Sequence[str], types: Sequence[Axes], like: str
             return f"torch_ops.{_FUNCTIONS[type(op)]}({x[0]}, {_slots(size)})"
         case ops.Relay() | ops.RelayAdjoint() | ops.Slide() | ops.SlideAdjoint():
             return _call(op, [_slots(ax.chunk_size(types[0][3])), *_every_operand(op, x)], types)
+        case ops.SolvedScan(final=final) if laid:
+            slots = f"slots={_slots(ax.chunk_size(types[3][3]))}"
+            return _call(op, [*x[:5], *(each or "None" for each in op.rest(x)), f"final={final}", slots], types)
     return _call(op, x, types)
 
 

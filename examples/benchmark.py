@@ -1,4 +1,4 @@
-"""Times and errors of library definitions at two shapes, of packed sequences and of single steps, as Markdown.
+"""Times and errors of library definitions at two shapes, of packed sequences, of states and of steps, as Markdown.
 
 On a GPU the whole takes minutes; name definitions to time only those. Flash-linear-attention, where it is installed, is
 timed beside them, and softmax attention beside steps. The float64 references are computed by other processes meanwhile.
@@ -21,6 +21,7 @@ import maskdsl
 from maskdsl.runtime.benchmark import Bench, Effort, Entry, Problem, Row, compare, open_bench, probe, relative
 from maskdsl.runtime.benchmark.decoding import Decoding, StepRow
 from maskdsl.runtime.benchmark.fresh import fresh_caches
+from maskdsl.runtime.benchmark.handing import handed_rows
 from maskdsl.runtime.benchmark.packing import packed_rows, spread
 from maskdsl.runtime.benchmark.report import environment, error, markdown, notes, number
 
@@ -62,8 +63,16 @@ PACKED = (("log_linear_mamba2", "A"), ("mamba2", "A"), ("gated_deltanet", "B"))
 BATCH, SEQUENCES, LONGEST = 8, 32, 8192
 """A batch, and how many sequences of 1 to `LONGEST` tokens have as many together."""
 
-PARTS = ("calls", "packed", "steps")
-NAMES = tuple(dict.fromkeys(name for name, *_ in (*CASES, *PACKED, *STEPS)))
+STATES = (
+    ("log_linear_mamba2", "A"),
+    ("log_linear_gated_deltanet", "B"),
+    ("gated_deltanet", "B"),
+    ("windowed_decay", "B"),
+)
+"""Calls of one sequence of `LONGEST` tokens that go on from a state and end in one."""
+
+PARTS = ("calls", "packed", "states", "steps")
+NAMES = tuple(dict.fromkeys(name for name, *_ in (*CASES, *PACKED, *STATES, *STEPS)))
 STEP_HEADER = (
     "attention",
     "shape",
@@ -76,6 +85,17 @@ STEP_HEADER = (
     "host, us",
 )
 PACKED_HEADER = ("attention", "shape", "tokens as", "fwd, ms", "fwd+bwd, ms", "peak, MB", "to the batch's fwd+bwd")
+STATES_HEADER = (
+    "attention",
+    "shape",
+    "T",
+    "call",
+    "fwd, ms",
+    "fwd+bwd, ms",
+    "peak, MB",
+    "host, ms",
+    "to fwd+bwd alone",
+)
 HEADER = ("attention", "shape", "B", "T", "system", "fwd, ms", "fwd+bwd, ms", "peak, MB", "error of o", "of gradients")
 
 
@@ -148,6 +168,18 @@ class Session:
             rows.append(row)
         return rows
 
+    def states(self, name: str, shape: str, length: int) -> list[Row]:
+        """Time calls of one sequence without states, and from a state to a state."""
+        attention = maskdsl.compile(name)
+        problem = Problem.of(
+            attention.spec, batch=1, length=length, dtype=self.dtype, device=self.device, **SHAPES[shape]
+        )
+        rows = []
+        for row in handed_rows(attention, problem, self.bench):
+            click.echo(f"{name}, {row.system}: {number(row.forward)} and {number(row.training)} ms", err=True)
+            rows.append(row)
+        return rows
+
     def steps(self, name: str, shape: str, batches: tuple[int, ...], positions: tuple[int, ...]) -> list[StepRow]:
         """Time single tokens; on a CPU, of one sequence."""
         task = Decoding(
@@ -171,13 +203,14 @@ class Session:
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Time flash-linear-attention too.")
 @click.option("--repeats", type=click.IntRange(1), default=20, show_default=True, help="Passes behind a median.")
 @click.option("--limit", type=click.IntRange(1), default=1 << 16, help="Cut T to this, for a quick look.")
-@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Both by default.")
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="All by default.")
 def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: tuple[str, ...]) -> None:
     """Time the definitions NAME (all by default) and print Markdown tables."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     cases = [case for case in CASES if case[0] in (names or NAMES) and "calls" in parts]
     rowed = [case for case in PACKED if case[0] in (names or NAMES) and "packed" in parts]
+    stated = [case for case in STATES if case[0] in (names or NAMES) and "states" in parts]
     steps = [case for case in STEPS if case[0] in (names or NAMES) and "steps" in parts]
     spawn = multiprocessing.get_context("spawn")  # a process with a CUDA context cannot fork
     with fresh_caches(), ProcessPoolExecutor(mp_context=spawn, initializer=_one_thread) as pool:
@@ -185,6 +218,7 @@ def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: t
         session = Session(device, dtype, bench, ("fla",) if peers else (), pool)
         timed = [session.time(name, shape, batch, min(length, limit)) for name, shape, batch, length in cases]
         packed = {(name, shape): session.packed(name, shape, min(LONGEST, limit)) for name, shape in rowed}
+        handed = {(name, shape): session.states(name, shape, min(LONGEST, limit)) for name, shape in stated}
         decoded = {
             (name, shape): session.steps(name, shape, batches, tuple(min(each, limit) for each in positions))
             for name, shape, batches, positions in steps
@@ -193,6 +227,8 @@ def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: t
             click.echo(markdown(HEADER, [line for case in timed for line in case.lines()]))
     if packed:
         click.echo(markdown(PACKED_HEADER, [line for case, rows in packed.items() for line in _packed(*case, rows)]))
+    if handed:
+        click.echo(markdown(STATES_HEADER, [line for case, rows in handed.items() for line in _handed(*case, rows)]))
     if decoded:
         click.echo(markdown(STEP_HEADER, [_step_line(*case, row) for case, rows in decoded.items() for row in rows]))
     for note in (note for case in timed for note in case.notes()):
@@ -206,9 +242,19 @@ def main(names: tuple[str, ...], peers: bool, repeats: int, limit: int, parts: t
 def _packed(name: str, shape: str, rows: list[Row]) -> Iterator[tuple[str, ...]]:
     for row in rows:
         times = number(row.forward), number(row.training), number(row.peak)
-        against = rows[0].training
-        share = f"{row.training / against:.2f}" if row.training and against else "-"
-        yield f"`{name}`", shape, row.system, *times, share
+        yield f"`{name}`", shape, row.system, *times, _to_first(row, rows)
+
+
+def _handed(name: str, shape: str, rows: list[Row]) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        times = number(row.forward), number(row.training), number(row.peak), number(row.host)
+        yield f"`{name}`", shape, str(row.length), row.system, *times, _to_first(row, rows)
+
+
+def _to_first(row: Row, rows: list[Row]) -> str:
+    """The time of a forward and backward pass to that of the first row."""
+    against = rows[0].training
+    return f"{row.training / against:.2f}" if row.training and against else "-"
 
 
 def _step_line(name: str, shape: str, row: StepRow) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +21,9 @@ from maskdsl.runtime.oracle.expressions import walk
 from maskdsl.spec import Attend, Input, Spec
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+FARTHEST = 1 << 62
+"""A position that no sequence comes to."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,11 @@ def needed_levels(spec: Spec, length: int) -> int:
     masks = [each.node.mask for each in spec.definitions if isinstance(each.node, Attend)]
     fenwicks = [each for mask in masks for each in _fenwicks(mask) if each.lam.kind is Kind.LEVEL]
     return max((levels(length, each.base, each.admissibility) for each in fenwicks), default=0)
+
+
+def longest(spec: Spec, levels: int) -> int:
+    """The length of the longest sequence for which so many level weights are enough."""
+    return bisect_right(range(1, FARTHEST), levels, key=lambda length: needed_levels(spec, length))
 
 
 def _fenwicks(mask: Mask) -> Iterator[Fenwick]:

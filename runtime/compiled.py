@@ -21,6 +21,7 @@ from maskdsl.lowering.memory import memories
 from maskdsl.runtime import cache
 from maskdsl.runtime.arguments import Bound, bind, result_dtype
 from maskdsl.runtime.build import Signature, ratios_of
+from maskdsl.runtime.checked import Checked, states_layout, without_tensors
 from maskdsl.runtime.function import apply, apply_laid_out, differentiated
 from maskdsl.runtime.oracle import dense, recurrent
 from maskdsl.runtime.sequences import Sequences, sequences
@@ -49,11 +50,13 @@ class _Route:
     """How checked calls run whose tensors have the same shapes, dtypes and device, all or none with gradients.
 
     `run` takes the inputs, states among them, and, where sequences are packed, where they are; it returns
-    the output and the states after it.
+    the output and the states after it, whose names are `kept`. `checked` is what is known of calls with states.
     """
 
     choice: Signature | Configuration
     run: Callable[[dict[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, ...]]
+    kept: tuple[str, ...] = ()
+    checked: Checked | None = None
 
 
 class Attention:
@@ -137,17 +140,24 @@ class Attention:
         tokens beyond the last one the output is 0. Kernels take at most `SHORT` tokens without gradients as steps; they
         take no longer calls with states of levels of strong admissibility.
         """
-        states = initial_state is not None or output_final_state
         training = differentiated((*args, *kwargs.values()))
         layout = training, len(args), *kwargs, *(_layout(x) for x in (cu_seqlens, *args, *kwargs.values()))
-        route = None if check_inputs or states else self._routes.get(layout)
+        states = initial_state is not None or output_final_state
+        if states:
+            layout = *layout, *states_layout(self.spec, initial_state, output_final_state)
+        route = None if check_inputs else self._routes.get(layout)
+        given = dict(zip(self._names, args, strict=False)) | kwargs
+        if route is not None and route.checked is not None:
+            call = route.checked.another({name: given[name] for name in self._names}, initial_state, cu_seqlens)
+            if call is not None:
+                return self._by_route(route, call, cu_seqlens)
+            route = None
         if route is None:
             if states or cu_seqlens is not None:
                 call = sequences(self.spec, args, kwargs, initial_state, output_final_state, cu_seqlens, check_inputs)
                 return self._with_sequences(call, layout, cu_seqlens)
             route = self._route(bind(self.spec, args, kwargs, check_inputs), training)
             self._remember(layout, route)
-        given = dict(zip(self._names, args, strict=False)) | kwargs
         self._latest = route.choice
         places = {} if cu_seqlens is None else {BOUNDS: cu_seqlens}
         return route.run({name: given[name] for name in self._names}, places)[0]
@@ -160,7 +170,7 @@ class Attention:
     def _with_sequences(
         self, call: Sequences, layout: tuple[Any, ...], cu_seqlens: Tensor | None
     ) -> Tensor | tuple[Tensor, State]:
-        by_kernels = self.backend == "triton" or (self.backend == "auto" and call.layout.bounds.is_cuda)
+        by_kernels = self.backend == "triton" or (self.backend == "auto" and call.layout.positions.is_cuda)
         if by_kernels and call.short:
             state = call.begin()
             o = torch.cat([self.step(state, **token) for token in call.tokens()], 1)
@@ -168,22 +178,27 @@ class Attention:
         sizes, result = call.bound.sizes, result_dtype(self.spec, call.bound)
         configuration = None if call.empty else self._configuration(call.bound, result, call.training, call)
         if configuration is not None:
-            taken = call.for_kernels
-            route = self._by_kernels(configuration, taken.bound, result)
-            if call.hand == ALONE and call.layout.bounds.is_cuda:
-                self._remember(layout, route)  # on a processor bounds are looked at in every call
-            self._latest = configuration
-            given = {} if cu_seqlens is None else {BOUNDS: cu_seqlens}
-            o, *kept = route.run(taken.rows, {**taken.places, **given})
-            o = o.view(sizes.B, sizes.T, *o.shape[2:])
-            names = self._program(configuration).module.OUTPUTS[1:]
-            return (o, call.state(dict(zip(names, kept, strict=True)))) if call.hand.final else o
+            route = self._by_kernels(configuration, call.for_kernels.bound, result)
+            if call.hand != ALONE:
+                route = dataclasses.replace(route, checked=without_tensors(call))
+            if call.layout.whole or call.layout.positions.is_cuda:  # on a processor bounds are looked at in every call
+                self._remember(layout, route)
+            return self._by_route(route, call, cu_seqlens)
         hand = dataclasses.replace(call.hand, laid=True)
         signature = Signature(ratios_of(dict(sizes.key_heads), sizes.H), self._signature.chunk, hand)
         self._latest = signature
         o, final = apply_laid_out(self._module(signature), sizes.known, call.layout, call.tensors, result)
         rows = {name: x.transpose(1, 2).flatten(0, 1).contiguous() for name, x in final.items()}
         return (call.output(o), call.state(rows)) if call.hand.final else call.output(o)
+
+    def _by_route(self, route: _Route, call: Sequences, cu_seqlens: Tensor | None) -> Tensor | tuple[Tensor, State]:
+        """A call with sequences by kernels."""
+        sizes, taken = call.bound.sizes, call.for_kernels
+        self._latest = route.choice
+        given = {} if cu_seqlens is None else {BOUNDS: cu_seqlens}
+        o, *kept = route.run(taken.rows, {**taken.places, **given})
+        o = o.view(sizes.B, sizes.T, *o.shape[2:])
+        return (o, call.state(dict(zip(route.kept, kept, strict=True)))) if call.hand.final else o
 
     def init_state(
         self,
@@ -282,7 +297,8 @@ class Attention:
         from maskdsl.runtime.triton.function import apply as apply_kernels
 
         program, sizes = self._program(configuration), bound.sizes.known
-        return _Route(configuration, lambda tensors, places: apply_kernels(program, sizes, tensors, result, places))
+        run = lambda tensors, places: apply_kernels(program, sizes, tensors, result, places)  # noqa: E731
+        return _Route(configuration, run, program.module.OUTPUTS[1:])
 
     def _step_route(self, token: Token, state: State, slots: Tensor | None) -> StepRoute:
         """How steps like this one run. Raises CallError where "triton" cannot do it."""

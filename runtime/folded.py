@@ -31,7 +31,7 @@ def unfold(
     for memory in memories(spec):
         buffers = dict(folded[memory.name])
         if KEYS in buffers:
-            buffers |= {name: _turned(buffers[name], -positions) for name in (KEYS, VALUES)}
+            buffers |= _turned(buffers, -positions)
         for buffer in memory.buffers:
             if buffer.name == LOGS:
                 x = buffers[KEYS if KEYS in buffers else STATES]
@@ -47,11 +47,12 @@ def _folded(buffers: Mapping[str, Tensor], positions: Tensor, dtype: torch.dtype
         factors = buffers[LOGS].exp().to(dtype)
         kept[name] = kept[name] * factors.reshape(*factors.shape, *[1] * (kept[name].ndim - factors.ndim))
     # the oldest token that a ring of n holds, pos - n, lies in slot pos mod n
-    return {name: _turned(x, positions) if name in (KEYS, VALUES) else x for name, x in kept.items()}
+    return kept | _turned(kept, positions) if KEYS in kept else kept
 
 
-def _turned(ring: Tensor, by: Tensor) -> Tensor:
-    """result[b, :, i] = ring[b, :, (i + by[b]) mod n] for rings [B, H, n, X]."""
-    count = ring.shape[2]
-    slots = (torch.arange(count, device=ring.device) + by[:, None]) % count
-    return ring.gather(2, slots[:, None, :, None].expand(ring.shape))
+def _turned(buffers: Mapping[str, Tensor], by: Tensor) -> dict[str, Tensor]:
+    """result[b, :, i] = ring[b, :, (i + by[b]) mod n] for the rings [B, H, n, X] among the buffers."""
+    count = buffers[KEYS].shape[2]
+    slots = (torch.arange(count, device=by.device) + by[:, None]) % count
+    rings = {name: buffers[name] for name in (KEYS, VALUES)}
+    return {name: ring.gather(2, slots[:, None, :, None].expand(ring.shape)) for name, ring in rings.items()}

@@ -21,7 +21,7 @@ from maskdsl.diagnostics import CallError
 from maskdsl.language.syntax import Range
 from maskdsl.lowering.hand import Hand, anywhere
 from maskdsl.lowering.memory import POSITIONS, memories
-from maskdsl.runtime.arguments import Bound, bind, needed_levels
+from maskdsl.runtime.arguments import Bound, Sizes, bind, needed_levels
 from maskdsl.runtime.arguments import bound as rebind
 from maskdsl.runtime.folded import fold, unfold
 from maskdsl.runtime.function import differentiated
@@ -68,7 +68,7 @@ class Sequences:
         sizes = self.bound.sizes
         by_token = {each.name for each in _by_token(self.spec)}
         joined = {n: x.flatten(0, 1)[None] if n in by_token else x for n, x in self.bound.tensors.items()}
-        bounds = torch.arange(sizes.B + 1, device=self.layout.bounds.device)[None] * sizes.T
+        bounds = torch.arange(0, sizes.B * sizes.T + 1, sizes.T, device=self.layout.positions.device)[None]
         layout = Layout(self.layout.positions.reshape(1, -1), sizes.B * sizes.T, bounds)
         bound = Bound(joined, dataclasses.replace(sizes, B=1, T=sizes.B * sizes.T))
         return dataclasses.replace(self, bound=bound, layout=layout)
@@ -117,7 +117,7 @@ class Sequences:
         if self.initial is not None:
             return self.initial.to(torch.float32)
         sizes = {axis: size or 0 for axis, size in vars(self.bound.sizes).items() if axis in "BHKVL"}
-        return state_for(self.spec, sizes, self.layout.bounds.device, torch.float32)
+        return state_for(self.spec, sizes, self.layout.positions.device, torch.float32)
 
     def tokens(self) -> Iterator[dict[str, Tensor]]:
         """The inputs of each token."""
@@ -153,21 +153,27 @@ def sequences(
     bounds = None if cu_seqlens is None else _bounds(cu_seqlens, bound, device)[None]
     count = 1 if bounds is None else bounds.shape[1] - 1
     state = None if initial_state is None else _state(spec, initial_state, bound, sizes.B * count, device)
-    if state is None:
-        positions = torch.zeros(sizes.B, count, device=device, dtype=torch.int64)
-    else:
-        # of its own, since the state may go on before gradients are asked for
-        positions = state.positions.reshape(sizes.B, count).clone()
-    layout = Layout(positions, sizes.T, bounds)
+    layout = layout_of(sizes, state, bounds, device)
     tensors = _filled(spec, bound.tensors, layout) if check_inputs else bound.tensors
-    furthest = _furthest(layout, state, lambda end: needed_levels(spec, end + output_final_state) <= (sizes.L or 0))
+    furthest = furthest_of(layout, state, lambda end: needed_levels(spec, end + output_final_state) <= (sizes.L or 0))
     # a packed call on a device is trusted: all its tokens in one sequence would need more levels than it may have
     reached = furthest + output_final_state if layout.whole or device.type == "cpu" else 1
     bound = rebind(spec, tensors, [], check_inputs, reached)
     return Sequences(spec, bound, layout, Hand(state is not None, output_final_state), state, furthest)
 
 
-def _furthest(layout: Layout, state: State | None, allowed: Callable[[int], bool]) -> int:
+def layout_of(sizes: Sizes, state: State | None, bounds: Tensor | None, device: torch.device) -> Layout:
+    """Where the sequences of a call lie, `bounds` [1, S + 1] where they are packed."""
+    count = 1 if bounds is None else bounds.shape[1] - 1
+    if state is None:
+        positions = torch.zeros(sizes.B, count, device=device, dtype=torch.int64)
+    else:
+        # of its own, since the state may go on before gradients are asked for
+        positions = state.positions.reshape(sizes.B, count).clone()
+    return Layout(positions, sizes.T, bounds)
+
+
+def furthest_of(layout: Layout, state: State | None, allowed: Callable[[int], bool]) -> int:
     """A position beyond which no sequence ends: the last end on a processor, elsewhere what the host knows.
 
     Where that is not allowed, the device is asked for the positions of `state`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,15 +11,22 @@ import torch
 from torch import Tensor
 
 from maskdsl.lowering.memory import LOGS, POSITIONS, Memory
-from maskdsl.runtime.arguments import Bound, Problem, Sizes, bound, fixed_sizes, named, needed_levels, result_dtype
+from maskdsl.runtime.arguments import (
+    Bound,
+    Problem,
+    Sizes,
+    bound,
+    fixed_sizes,
+    longest,
+    named,
+    needed_levels,
+    result_dtype,
+)
 from maskdsl.runtime.build import Signature
 from maskdsl.runtime.precision import exact
 from maskdsl.runtime.state import State
 from maskdsl.schedule.token import StepConfiguration
 from maskdsl.spec import Spec
-
-FARTHEST = 1 << 62
-"""A position that no sequence comes to."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,7 @@ def step_route(
 ) -> StepRoute:
     """The route of steps like a checked one."""
     by_token = frozenset(each.name for each in spec.inputs if "T" in each.kind.value)
-    levels = token.bound.sizes.L or 0
-    room = bisect_right(range(FARTHEST), levels, key=lambda position: needed_levels(spec, position + 1)) - 1
+    room = longest(spec, token.bound.sizes.L or 0) - 1
     return StepRoute(token.bound.sizes, token.without_time, by_token, room, choice, run)
 
 

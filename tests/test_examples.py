@@ -68,10 +68,13 @@ def test_the_benchmark_prints_what_it_times(monkeypatch: pytest.MonkeyPatch) -> 
     result = CliRunner().invoke(benchmark.main, asked, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     lines = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("| `")]
-    assert [line[0] for line in lines] == ["| `linear_attention`", *["| `gated_deltanet`"] * 6]
+    assert [line[0] for line in lines] == ["| `linear_attention`", *["| `gated_deltanet`"] * 8]
     packed = [line for line in lines if len(line) == 7]
     assert [line[2] for line in packed] == ["batch", "packed"]
     assert all(float(line[4]) > 0 for line in packed)
-    others = [line for line in lines if len(line) != 7]
+    handed = [line for line in lines if "state" in line[3] or line[3] == "alone"]
+    assert [line[2:4] for line in handed] == [["20", "alone"], ["20", "from state to state"]]
+    assert all(float(line[5]) > 0 for line in handed)
+    others = [line for line in lines if line not in packed + handed]
     assert [line[4] for line in others] == [*["maskdsl"] * 4, "softmax"]
     assert all(float(line[5]) > 0 for line in others)

@@ -58,6 +58,40 @@ WINDOWS: dict[str, tuple[str, ...]] = {
 """The same of windows of every width, with and without levels inside."""
 
 
+BESIDE: dict[str, tuple[str, ...]] = {
+    name: (*QKV, *declared, f"return attend(q, k, v, {mask})")
+    for name, (declared, mask) in {
+        "operator beside a window": ((TOKEN, STEP), f"semiseparable(g) * {DELTA} + window(7)"),
+        "diagonal and operator beside levels": (
+            (CHANNEL, STEP, WEIGHTS),
+            f"{DELTA} @ semiseparable(g) + semiseparable(g) * fenwick(lam)",
+        ),
+        "rank-one steps along other vectors beside levels": (
+            (TOKEN, STEP, WEIGHTS),
+            "semiseparable(g) * rank1(-beta * l2norm(q), l2norm(k)) + fenwick(lam)",
+        ),
+    }.items()
+}
+"""Rank-one steps in a scan, beside terms whose memories go by position."""
+
+
+BESIDE: dict[str, tuple[str, ...]] = {
+    name: (*QKV, *declared, f"return attend(q, k, v, {mask})")
+    for name, (declared, mask) in {
+        "operator beside a window": ((TOKEN, STEP), f"semiseparable(g) * {DELTA} + window(7)"),
+        "diagonal and operator beside levels": (
+            (CHANNEL, STEP, WEIGHTS),
+            f"{DELTA} @ semiseparable(g) + semiseparable(g) * fenwick(lam)",
+        ),
+        "rank-one steps along other vectors beside levels": (
+            (TOKEN, STEP, WEIGHTS),
+            "semiseparable(g) * rank1(-beta * l2norm(q), l2norm(k)) + fenwick(lam)",
+        ),
+    }.items()
+}
+"""Rank-one steps without levels, beside terms whose memories go by position."""
+
+
 def chunk_of(name: str) -> int:
     """A chunk size small enough for tests: a power of the hierarchy's base."""
     return 9 if "base 3" in name else 8

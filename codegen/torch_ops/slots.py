@@ -19,8 +19,7 @@ class Layout:
 
     def __init__(self, positions: Tensor, length: int, bounds: Tensor | None = None) -> None:
         self.positions, self.length, self.whole = positions, length, bounds is None
-        ends = torch.arange(2, device=positions.device) * length
-        self.bounds = ends.expand(positions.shape[0], -1) if bounds is None else bounds
+        self._bounds = bounds
         self._slots: dict[int, Slots] = {}
         self._parts: dict[tuple[int, int], Layout] = {}
 
@@ -39,9 +38,17 @@ class Layout:
         return self._parts[key]
 
     @cached_property
+    def bounds(self) -> Tensor:
+        """Where the sequences of every row begin and end."""
+        if self._bounds is not None:
+            return self._bounds
+        ends = torch.arange(2, device=self.positions.device) * self.length
+        return ends.expand(self.positions.shape[0], -1)
+
+    @cached_property
     def after(self) -> Tensor:
         """The position after the last token of each sequence, [B, S]."""
-        return self.positions + self.bounds.diff(dim=1)
+        return self.positions + (self.length if self.whole else self.bounds.diff(dim=1))
 
     @cached_property
     def sequence(self) -> Tensor:

@@ -95,6 +95,8 @@ class Interpreter:
                 begin = x[2] if op.initial else None
                 states, last = (_scan_back if reverse else _scan)(_factors(x[0], types[:1]), x[1], begin)
                 return _thinned(states, every), *([last] if final else [])
+            case ops.SolvedScan() if "S" in self.sizes:
+                return interpret_slots.solved_scan(op, x, self.sequences, ax.chunk_size(types[3][3]))
             case ops.SolvedScan(reverse, _, final):
                 *found, last = _solved_scan(reverse, x, *op.rest(x))
                 return *found, *([last] if final else [])

@@ -78,6 +78,29 @@ def scan(op: ops.Scan, x: Sequence[Tensor], sequences: Sequences, size: int) -> 
     return states, *([final] if op.final else [])
 
 
+def solved_scan(op: ops.SolvedScan, x: Sequence[Tensor], sequences: Sequences, size: int) -> tuple[Tensor, ...]:
+    """(A, a, b, u, X[, H][, I]) -> S, W[, F], A being a log."""
+    writes, initial = op.rest(x)
+    given = [*x[:5], *([] if writes is None else [writes])]
+    lead = torch.broadcast_shapes(*(each.shape[:3] for each in given))
+    operators, a, b, v, inverse, *more = (each.expand(*lead, *each.shape[3:]) for each in given)
+    if op.reverse:
+        a, b, inverse = b, a, inverse.transpose(-1, -2)
+    states, answers = v.new_zeros(*lead, a.shape[-1], v.shape[-1]), torch.zeros_like(v)
+    final = v.new_zeros(*lead[:2], len(sequences.positions[0]), *states.shape[3:])
+    if initial is not None:
+        final = final + initial
+    for row in range(lead[0]):
+        slots = list(enumerate(sequences.slots(row, size)))
+        for n, slot in reversed(slots) if op.reverse else slots:
+            at = row, slice(None), n
+            states[at] = before = final[row, :, slot.sequence]
+            answers[at] = inverse[at] @ (v[at] + b[at] @ before)
+            after = _moved(operators[at], before, matrix=False) + a[at].transpose(-1, -2) @ answers[at]
+            final[row, :, slot.sequence] = sum((each[at] for each in more), after)
+    return states, answers, *([final] if op.final else [])
+
+
 def tree(
     op: ops.Tree, x: Sequence[Tensor], matrices: bool, sequences: Sequences, size: int, levels: int
 ) -> tuple[Tensor, ...]:

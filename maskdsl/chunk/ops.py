@@ -300,7 +300,7 @@ class Scan(Operation):
 
     Reversed: P[N - 1] = I, P[n - 1] = A[n]' P[n] + H[n], F = P[-1]. S[n] is there only for n divisible by `every`. I
     and F are [B, H, S, K, V]: I is there where the scan has an `initial` state, and zero otherwise; F is there where it
-    has a `final` one.
+    has a `final` one. In a program that is laid out every sequence has a scan of its own slots.
     """
 
     reverse: bool = False

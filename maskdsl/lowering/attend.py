@@ -30,7 +30,7 @@ def lower_attend(emit: Emitter, expressions: Expressions, node: Attend, name: st
     """The value [B, T, H, V] of an attend; `chunk` overrides the chunk size of every term."""
     total = sympy.S.Zero
     memories = memories_of(name, node)
-    if node.scale.kind is Kind.CONST and not emit.hand.laid and all(_is_solved(memory.term) for memory in memories):
+    if node.scale.kind is Kind.CONST and all(_is_solved(memory.term) for memory in memories):
         # queries are scaled on the way anyway, and gradients of the output stay as they came
         node = dataclasses.replace(node, q=multiply(node.scale, node.q), scale=ONE)
     for term, memory in zip(normalize(node.mask).terms, memories, strict=True):
@@ -66,8 +66,7 @@ class TermLowering:
 
     def output(self, node: Attend) -> str:
         """The term's part of the attend, [B, T, H, V]."""
-        scanned = _is_solved(self.term) and not self.emit.hand.laid
-        total = self._solved(node) if scanned else self._blocks(node)
+        total = self._solved(node) if _is_solved(self.term) else self._blocks(node)
         return self.emit.unchunk(total, self.size, "o_term")
 
     def _values(self, node: Attend) -> str:

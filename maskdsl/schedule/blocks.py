@@ -11,7 +11,7 @@
                               -->    o = Band(R, A, P, v[, lam], keys, values)
                                      keys', values' = Keep(A, P, v, keys, values)
 
-Rank-one steps make the operator of a chunk a matrix, exp(A) + a' b.
+Rank-one steps under a hierarchy make the operator of a chunk a matrix, exp(A) + a' b. Without one scans solve for them.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ def _relayed(
     memory = [initial] if begins else []
     writes = build(ops.Dot(transpose_x=True), pushed, v, name="states")
     if lam is None:
-        if a is not None:
-            raise Unsupported("Rank-one steps without levels are handed on beside levels: there are no kernels for it.")
+        assert a is None, "scans solve for rank-one steps without levels"
         states, *last = build.apply(ops.Scan(initial=begins, final=ends), operator, writes, *memory, name="before")
         return build(ops.Dot(), queries, states, name="carried_over"), *last
     if instruction.op.admissibility == "strong":

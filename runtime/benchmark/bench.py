@@ -32,6 +32,10 @@ class Bench:
     ceilings: Ceilings
     effort: Effort
 
+    def row(self, system: System, problem: Problem, inputs: Tensors) -> Row:
+        """What is measured of a system on these inputs."""
+        return measure(system, problem, inputs, self.meter, self.effort, floor(problem, inputs, self.ceilings))
+
 
 @dataclass(frozen=True)
 class Entry:

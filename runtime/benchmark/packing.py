@@ -13,9 +13,8 @@ from torch import Tensor
 
 from maskdsl.runtime.arguments import needed_levels
 from maskdsl.runtime.benchmark.bench import Bench
-from maskdsl.runtime.benchmark.measure import Row, System, measure
-from maskdsl.runtime.benchmark.problem import Problem, Tensors
-from maskdsl.runtime.benchmark.roofline import floor
+from maskdsl.runtime.benchmark.measure import Row, System
+from maskdsl.runtime.benchmark.problem import Problem
 from maskdsl.runtime.compiled import Attention
 
 
@@ -53,12 +52,8 @@ def packed_rows(attention: Attention, batch: Problem, lengths: list[int], bench:
     def packed(x: Mapping[str, Any]) -> Tensor:
         return attention(**x, cu_seqlens=bounds)
 
-    yield _row(System("batch", single), batch, batch.inputs(), bench)
+    yield bench.row(System("batch", single), batch, batch.inputs())
     levels = max(1, needed_levels(attention.spec, max(lengths)))
     row = replace(batch, shape=replace(batch.shape, B=1, T=sum(lengths), L=levels))
     bounds = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=batch.device)
-    yield _row(System("packed", packed), row, row.inputs(), bench)
-
-
-def _row(system: System, problem: Problem, inputs: Tensors, bench: Bench) -> Row:
-    return measure(system, problem, inputs, bench.meter, bench.effort, floor(problem, inputs, bench.ceilings))
+    yield bench.row(System("packed", packed), row, row.inputs())

@@ -553,6 +553,26 @@ def test_relay_of_a_rank_one_step() -> None:
     assert squeezed(final) == near([100 + 2 * 100 + 6 + 70, 200, 300 + 300 + 98 + 3])
 
 
+def test_scan_that_solves_systems_of_sequences() -> None:
+    """One row a slot: W = 2 (u + 3 S), S' = A S + 5 W + H, from 100, 200 and 300, or from there back."""
+    a, b, v, inverse = numbers(5, 5, 5, 5, 5), numbers(3, 3, 3, 3, 3), numbers(1, 2, 3, 4, 0), numbers(2, 2, 2, 2, 2)
+    operands = logs(7, 11, 13, 17, 1), a, b, v, inverse, numbers(1000, 0, 0, 0, 0), numbers(100, 200, 300)
+    number: Axes = ("B", "H", "N2", "1", "1")
+    row: Axes = ("B", "H", "N2", "C2", "1")
+    types = (number, row, row, row, number, number, ("B", "H", "S", "K", "V"))
+    states, answers, final = laid(ops.SolvedScan(initial=True, final=True), *operands, types=types)
+    second, fourth = 7 * 100 + 5 * 2 * (1 + 3 * 100) + 1000, 13 * 300 + 5 * 2 * (3 + 3 * 300)
+    assert squeezed(states) == near([100, second, 300, fourth, 0])
+    written = [2 * (1 + 3 * 100), 2 * (2 + 3 * second), 2 * (3 + 3 * 300), 2 * (4 + 3 * fourth), 0]
+    assert squeezed(answers) == near(written)
+    assert squeezed(final) == near([11 * second + 5 * written[1], 200, 17 * fourth + 5 * written[3]])
+    back, _, first = laid(ops.SolvedScan(True, True, True), *operands, types=types)
+    begun, third = 11 * 100 + 3 * 2 * (2 + 5 * 100), 17 * 300 + 3 * 2 * (4 + 5 * 300)
+    assert squeezed(back) == near([begun, 100, third, 300, 0])
+    last = 7 * begun + 3 * 2 * (1 + 5 * begun) + 1000, 200, 13 * third + 3 * 2 * (3 + 5 * third)
+    assert squeezed(first) == near(last)
+
+
 def test_relay_by_level() -> None:
     """What is at levels 1 and 2 from position 3 is at 3 from 4; tokens 0 and 1 are at 2 from 2."""
     rows = [chunks(x)[..., None] for x in (R, K, V)]

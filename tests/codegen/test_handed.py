@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernel_calls import begun_failures, far_failures, handed_failures, in_parallel_segments, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
-from variants import QKV, TOKEN, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
+from variants import BESIDE, QKV, TOKEN, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
 
 from maskdsl.language.printer import to_text
 from maskdsl.runtime.regimes import Regime
@@ -31,11 +31,11 @@ LENGTHS = [21, 0, 40, 16]
 ENDS = [[0, 0, 0, 3], [13, 0, 8, 16], [21, 0, 40, 16]]
 """Calls of no token, of whole chunks and parts of them, and of one sequence that goes on while another does not."""
 
-MASKS = VARIANTS | WINDOWS
+MASKS = VARIANTS | WINDOWS | BESIDE
 NAMES = [name for name in VARIANTS if name not in ("number, strong hierarchy", "operator, window")]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *WINDOWS])
+@pytest.mark.parametrize("name", [*NAMES, *WINDOWS, *BESIDE])
 def test_every_kind_of_mask(failures: Failures, name: str) -> None:
     assert failures(block(*MASKS[name]), LENGTHS, ENDS, chunk_of(name)) == {}
 
@@ -93,7 +93,10 @@ def test_outputs_that_share_a_memory(failures: Failures, mask: str) -> None:
 
 
 @pytest.mark.parametrize("lengths", [(13, 21), (30, 5), (3, 1)])
-@pytest.mark.parametrize("name", ["number", "diagonal, weak hierarchy", "diagonal, window", "sum of windows"])
+@pytest.mark.parametrize(
+    "name",
+    ["number", "diagonal, weak hierarchy", "diagonal, window", "sum of windows", "operator beside a window"],
+)
 def test_states_come_in_and_none_goes_out(name: str, lengths: tuple[int, int]) -> None:
     with triton_process(interpret=True) as pool:
         found = pool.submit(begun_failures, block(*MASKS[name]), chunk_of(name), lengths)

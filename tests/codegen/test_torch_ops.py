@@ -492,6 +492,30 @@ def test_relay(operator: str, reflecting: bool, layout: str, heads: str) -> None
     check_laid(ops.Relay(2, "weak"), types, laid_sizes(sequences, 1), sequences)
 
 
+@pytest.mark.parametrize("operator", ["number", "diagonal"])
+@every_layout
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("writes", "initial", "final"), [(True, True, True), (False, True, False), (False, False, True)]
+)
+def test_scan_that_solves_systems_of_sequences(
+    operator: str, layout: str, reverse: bool, writes: bool, initial: bool, final: bool
+) -> None:
+    sequences, rows = SEQUENCES[layout], ax.positions(4, 2)
+    sizes, op = laid_sizes(sequences, 1), ops.SolvedScan(reverse, initial, final)
+    factor = chunked(4, rows, "K")
+    types = [chunked(4, *OPERATORS[operator]), factor, factor, chunked(4, rows, "V"), chunked(4, rows, rows)]
+    types += [chunked(4, "K", "V")] if writes else []
+    types += [("B", "H", "S", "K", "V")] if initial else []
+    x = laid_values(types, sizes, sequences)
+    expected = Interpreter(sizes, sequences).step(op, x, types)
+    slots = layout_of(sequences).slots(4)
+    made = torch_ops.solved_scan(*x[:5], *op.rest(x), reverse=reverse, final=final, slots=slots)
+    assert len(made) == len(expected) == 2 + final
+    for actual, wanted in zip(made, expected, strict=True):
+        assert_near(actual, wanted, 1e-12, rounding=1.0)
+
+
 @hierarchies
 @pytest.mark.parametrize("reflecting", [False, True])
 @every_layout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from agreement import compiled
@@ -9,7 +11,7 @@ from compilation import library_spec
 from gpu_calls import ALLOWED, NAMES, inputs_of, shape_of
 from segments import corpus, packed
 from torch import Tensor
-from variants import VARIANTS, WINDOWS, chunk_of
+from variants import BESIDE, VARIANTS, WINDOWS, chunk_of
 
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folded import fold
@@ -75,10 +77,10 @@ def test_definitions(name: str, dtype: torch.dtype) -> None:
 SCANS = ["number", "operator", *(name for name in VARIANTS if "weak" in name)]
 
 
-@pytest.mark.parametrize("name", [*SCANS, *WINDOWS])
+@pytest.mark.parametrize("name", [*SCANS, *WINDOWS, *BESIDE])
 def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
     """A captured call reads lengths and positions on the device: replays go on from each other."""
-    attention = compiled(*(VARIANTS | WINDOWS)[name], chunk=chunk_of(name))
+    attention = compiled(*(VARIANTS | WINDOWS | BESIDE)[name], chunk=chunk_of(name))
     inputs, _ = packed(corpus(attention.spec, [80, 80]), [(0, 40), (40, 80)])  # with levels for 80 tokens
     given = {n: x.float().cuda() for n, x in inputs.items()}
     bounds = torch.tensor([0, 40, 80], device="cuda")
@@ -103,3 +105,21 @@ def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
             assert torch.equal(after.positions, truth.positions)
             for each, x in held(truth).items():
                 assert torch.equal(held(after)[each], x)
+
+
+def test_calls_like_one_before_are_not_checked_again() -> None:
+    """Packed or not; other lengths and positions are other numbers only."""
+    attention = compiled(*VARIANTS["number, weak hierarchy"], chunk=8)
+    inputs, _ = packed(corpus(attention.spec, [80, 80]), [(0, 40), (40, 80)])
+    given = {n: x.float().cuda().requires_grad_() for n, x in inputs.items()}
+    bounds = torch.tensor([0, 40, 80], device="cuda")
+    for packing in ({"cu_seqlens": bounds}, {}):
+        _, first = attention(**given, output_final_state=True, **packing)
+        state = first.detach()
+        for _ in range(2):
+            expected, after = attention(**given, initial_state=state, output_final_state=True, **packing)
+            with mock.patch("maskdsl.runtime.compiled.sequences", side_effect=AssertionError("checked")):
+                o, again = attention(**given, initial_state=state, output_final_state=True, **packing)
+            assert torch.equal(o, expected)
+            assert all(torch.equal(held(again)[each], x) for each, x in held(after).items())
+            bounds.copy_(torch.tensor([0, 3, 70]))

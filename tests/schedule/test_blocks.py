@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from compilation import assert_near, inputs_of, sizes_of, small_shape, spec_of
-from variants import VARIANTS, WINDOWS, block, chunk_of
+from torch import Tensor
+from variants import BESIDE, VARIANTS, WINDOWS, block, chunk_of
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
 from maskdsl.chunk.interpret import interpret
+from maskdsl.chunk.program import Builder, Program
 from maskdsl.chunk.sequences import Sequences
 from maskdsl.differentiation.differentiate import differentiate
 from maskdsl.lowering.hand import Hand
@@ -17,9 +19,9 @@ from maskdsl.lowering.lower import lower
 from maskdsl.schedule.blocks import in_blocks
 from maskdsl.schedule.unsupported import Unsupported
 
-MASKS = VARIANTS | WINDOWS
+MASKS = VARIANTS | WINDOWS | BESIDE
 NAMES = [
-    *("number", "diagonal", "number, window", "diagonal, window", "sum", *WINDOWS),
+    *("number", "diagonal", "number, window", "diagonal, window", "sum", *WINDOWS, *BESIDE),
     *(name for name in VARIANTS if "weak hierarchy" in name),
 ]
 SEQUENCES = Sequences(((0, 21, 21, 31),), ((13, 5, 88),))
@@ -33,13 +35,14 @@ def test_the_same_as_relays(name: str, hand: Hand) -> None:
     blocked = in_blocks(relayed)
     assert not any(isinstance(i.op, ops.Relay | ops.Slide) for i in blocked.instructions)
     shape = small_shape(spec, length=31, batch=1)
-    sizes = sizes_of(shape) | {"S": 3, "L": 9}
+    known = {name: x for name, x in inputs_of(spec, shape).items() if name != "lam"}
+    assert_same(relayed, blocked, known, sizes_of(shape))
+
+
+def assert_same(relayed: Program, blocked: Program, known: dict[str, Tensor], shape: dict[str, int]) -> None:
+    """Outputs and gradients of two programs, of what is known and of random numbers."""
+    sizes = shape | {"S": 3, "L": 9}
     generator = torch.Generator().manual_seed(0)
-    known = {}
-    for load in relayed.loads:
-        extents = [ax.extent(x, sizes) for x in load.axes]
-        known[load.name] = torch.randn(extents, generator=generator, dtype=torch.float64)
-    known |= {name: x for name, x in inputs_of(spec, shape).items() if name != "lam"}
     joint = differentiate(relayed)
     for load in joint.loads:
         extents = [ax.extent(x, sizes) for x in load.axes]
@@ -50,9 +53,44 @@ def test_the_same_as_relays(name: str, hand: Hand) -> None:
         assert_near(made[name], x, 1e-10)
 
 
-@pytest.mark.parametrize(
-    ("name", "what"), [("number, strong hierarchy", "strong"), ("operator, window", "window"), ("operator", "Rank-one")]
-)
+@pytest.mark.parametrize("decays", [("1", "1"), ("K", "1")])
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_scan_that_solves_systems_makes_what_a_relay_does(decays: tuple[str, str], writes: bool) -> None:
+    """A relay of the blocks that the solution for every state gives: W = X v + X b S."""
+    build = Builder("test")
+    k, a, b, r = (laid(build, name, "K") for name in ("k", "a", "b", "r"))
+    v = laid(build, "v", "V")
+    operator = build(ops.Load("operator", ("B", "H", "N8", *decays)), name="operator")
+    initial = build(ops.Load("initial", ("B", "H", "S", "K", "V")), name="initial")
+    system = build(ops.Tril(-1), build(ops.Dot(transpose_y=True), b, a, name="pairs"), name="system")
+    inverse = build(ops.Inverse(), system, name="inverse")
+
+    more = [build(ops.Dot(transpose_x=True), k, v, name="writes")] if writes else []
+    scan = ops.SolvedScan(initial=True, final=True)
+    states, answers, last = build.apply(scan, operator, a, b, v, inverse, *more, initial, name="scan")
+    read = build(ops.Unlay(8), build(ops.Dot(), r, states, name="read"), name="o")
+    answered = build(ops.Unlay(8), answers, name="w")
+    scanned = build.program([("o", read), ("w", answered), ("last", last)])
+
+    keys = build(ops.Dot(transpose_x=True), inverse, a, name="keys")
+    if writes:
+        keys = build(ops.Map(ops.argument(0) + ops.argument(1)), keys, k, name="all_keys")
+    steps = operator, keys, v, initial, a, build(ops.Dot(), inverse, b, name="carried")
+    read, last = build.apply(ops.Relay(2, "weak"), r, *steps, name="relayed")
+    of_b, _ = build.apply(ops.Relay(2, "weak"), b, *steps, name="relayed_b")
+    both = build(ops.Map(ops.argument(0) + ops.argument(1)), v, of_b, name="both")
+    answers = build(ops.Dot(), inverse, both, name="answers")
+    outputs = [build(ops.Unlay(8), x, name="out") for x in (read, answers)]
+    relayed = build.program([*zip(("o", "w"), outputs, strict=True), ("last", last)])
+    assert_same(relayed, scanned, {}, {"B": 1, "T": 31, "H": 2, "K": 4, "V": 3})
+
+
+def laid(build: Builder, name: str, feature: str) -> str:
+    """A value of every token in its slot."""
+    return build(ops.Lay(8), build(ops.Load(name, ("B", "T", "H", feature)), name=name), name=f"{name}_slots")
+
+
+@pytest.mark.parametrize(("name", "what"), [("number, strong hierarchy", "strong"), ("operator, window", "window")])
 def test_what_kernels_have_no_blocks_of(name: str, what: str) -> None:
     spec = spec_of(block(*VARIANTS[name]))
     with pytest.raises(Unsupported, match=what):

@@ -46,6 +46,15 @@ LEVELS_IN_A_WINDOW = """attention levels_in_a_window:
     return attend(q, k, v, semiseparable(g) * fenwick(lam, admissibility="strong") * window(300))
 """
 
+STEPS_BESIDE_LEVELS = """attention steps_beside_levels:
+    q, k : key
+    v : value
+    g : token <= 0
+    beta : token in [0, 1]
+    lam : level
+    return attend(q, k, v, semiseparable(g) * delta(k, beta) + semiseparable(g) * fenwick(lam))
+"""
+
 EVERYWHERE = (
     "gated_deltanet",
     "linear_attention",
@@ -236,6 +245,7 @@ def test_packed_kernels_fit(name: str, target: str) -> None:
         ("mamba2", False, "gfx942"),
         ("windowed_decay", True, "sm_90"),
         (LEVELS_IN_A_WINDOW, True, "gfx942"),
+        (STEPS_BESIDE_LEVELS, True, "sm_90"),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else None,
 )
