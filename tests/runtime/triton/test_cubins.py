@@ -48,6 +48,7 @@ LEVELS_IN_A_WINDOW = """attention levels_in_a_window:
 
 EVERYWHERE = (
     "gated_deltanet",
+    "kda",
     "linear_attention",
     "log_linear_gated_deltanet",
     "log_linear_gla",
