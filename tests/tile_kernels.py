@@ -133,7 +133,23 @@ def decay_dot(
     C: tl.constexpr, K: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, DIAGONAL: tl.constexpr,
     OPERAND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    s = tiles.decay_dot(_load(q, C, K), _load(k, C, K), _load(g, C, K), ROW, COLUMN, DIAGONAL, OPERAND, PRECISION)
+    zeros = tl.zeros([C, C], tl.float32)
+    s = tiles.decay_dot(
+        zeros, _load(q, C, K), _load(k, C, K), _load(g, C, K), ROW, COLUMN, DIAGONAL, OPERAND, PRECISION
+    )
+    _store(out, s)
+
+
+@triton.jit
+def decay_dots(
+    q, r, k, g, out,
+    C: tl.constexpr, K: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr,
+    OPERAND: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    zeros = tl.zeros([C, C], tl.float32)
+    s = tiles.decay_dots(
+        zeros, _load(q, C, K), _load(r, C, K), _load(k, C, K), _load(g, C, K), ROW, COLUMN, OPERAND, PRECISION
+    )
     _store(out, s)
 
 

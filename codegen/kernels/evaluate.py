@@ -175,7 +175,7 @@ class Evaluator(Memory):
             case _ if isinstance(op, BETWEEN):
                 assert self.between is not None
                 self.between(self, instruction, place)
-            case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.DecayDot() | ops.Inverse():
+            case ops.Select() | ops.SelectAdjoint() | ops.DecayDotAdjoint() | ops.Inverse():
                 self._library(instruction, place)
             case _:
                 place.tiles[result] = self._tile(instruction, place)
@@ -409,16 +409,18 @@ class Evaluator(Memory):
             text += f" * {columns}[None, :]"
         return Tile(self.assign(result, text), self.dims(result), parts, rows=rows)
 
+    def products(self, value: str) -> str:
+        """The dtype and the precision of the products that make pairs: those of a path need more bits than bfloat16."""
+        precise, tiling = value in self.precise, self.tiling
+        operand = "tl.float16" if precise and tiling.mode == "bf16" else tiling.operand
+        return f'{operand}, "{tiling.precise if precise else tiling.precision}"'
+
     def _library(self, instruction: Instruction, place: Place) -> None:
         op = instruction.op
         x = [self.value(operand, place) for operand in instruction.operands]
         names = [tile.name for tile in x]
         parts = frozenset[str]().union(*(tile.parts for tile in x))
         tiling = self.tiling
-        # pairs of a path need more bits than bfloat16 has
-        precise = instruction.results[0] in self.precise
-        operand = "tl.float16" if precise and tiling.mode == "bf16" else tiling.operand
-        products = f'{operand}, "{tiling.precise if precise else tiling.precision}"'
         match op:
             case ops.Inverse(wide):
                 text = f'tiles.inverse({names[0]}, "{tiling.wide_products if wide else tiling.precise}")'
@@ -427,10 +429,9 @@ class Evaluator(Memory):
             case ops.SelectAdjoint(base, admissibility):
                 levels = self.tiling.levels
                 text = f"tiles.select_adjoint({names[0]}, {levels}, {base}, {admissibility == 'strong'})"
-            case ops.DecayDot(_, row, column, diagonal):
-                text = f"tiles.decay_dot({', '.join(names)}, {row}, {column}, {diagonal}, {products})"
             case ops.DecayDotAdjoint(_, row, column, diagonal):
-                text = f"tiles.decay_dot_adjoint({', '.join(names)}, {row}, {column}, {diagonal}, {products})"
+                numbers = f"{row}, {column}, {diagonal}, {self.products(instruction.results[0])}"
+                text = f"tiles.decay_dot_adjoint({', '.join(names)}, {numbers})"
         results = [self.kernel.fresh(self.buffers.name(r)) for r in instruction.results]
         self.kernel.line(f"{', '.join(results)} = {text}")
         for result, name in zip(instruction.results, results, strict=True):

@@ -370,6 +370,7 @@ class Module:
             ops.Keep: functools.partial(window_left.write, self),
             ops.KeepAdjoint: functools.partial(window_left_adjoint.write, self),
             ops.DecayDot: self._pairs,
+            ops.DecayDots: self._pairs,
             ops.DecayDotAdjoint: self._pairs_adjoint,
         }
         if self._by_matrices(instruction):

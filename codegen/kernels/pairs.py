@@ -13,19 +13,29 @@ from maskdsl.codegen.kernels.tile import Place
 
 def scores(emit: Evaluator, instruction: Instruction) -> None:
     """S of a chunk, summed over the blocks of channels."""
-    assert isinstance(instruction.op, ops.DecayDot)
     (result,) = instruction.results
     kernel, place, count = emit.kernel, Place("n"), emit.tiling.key_parts
+    total = kernel.fresh("total")
+    emit.prepare(place)
+    kernel.line(f"{total} = {emit.zeros(emit.dims(result))}")
     if count == 1:
-        total = emit.value(result, place).name
+        _add(emit, instruction, total, place)
     else:
-        total = kernel.fresh("total")
-        emit.prepare(place)
-        kernel.line(f"{total} = {emit.zeros(emit.dims(result))}")
         with kernel.block(f"for kt in range({count}):"):
             emit.lane_here("K")
-            kernel.line(f"{total} += {emit.value(result, place).name}")
+            _add(emit, instruction, total, place)
     _store(emit, result, total)
+
+
+def _add(emit: Evaluator, instruction: Instruction, total: str, place: Place) -> None:
+    names = ", ".join(emit.value(x, place).name for x in instruction.operands)
+    products = emit.products(instruction.results[0])
+    match instruction.op:
+        case ops.DecayDot(_, row, column, diagonal):
+            text = f"tiles.decay_dot({total}, {names}, {row}, {column}, {diagonal}, {products})"
+        case ops.DecayDots(_, row, column):
+            text = f"tiles.decay_dots({total}, {names}, {row}, {column}, {products})"
+    emit.kernel.line(f"{total} = {text}")
 
 
 def scores_adjoint(emit: Evaluator, instruction: Instruction) -> None:

@@ -6,7 +6,8 @@ Parameters in capitals are compile-time constants; OPERAND and PRECISION are the
 product and its `input_precision`.
 """
 
-from maskdsl.codegen.tiles.decays import decay_dot, decay_dot_adjoint
+from maskdsl.codegen.tiles.decays import decay_dot, decay_dots
+from maskdsl.codegen.tiles.decays_adjoint import decay_dot_adjoint
 from maskdsl.codegen.tiles.inverse import inverse
 from maskdsl.codegen.tiles.levels import level_column, level_of, pair_weights, place_column, select, select_adjoint
 from maskdsl.codegen.tiles.pairs import near, tril
@@ -24,6 +25,7 @@ __all__ = [
     "cumsum",
     "decay_dot",
     "decay_dot_adjoint",
+    "decay_dots",
     "dot",
     "exp",
     "folded",

@@ -25,6 +25,7 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.Resume: range(5, 6),
     ops.Tree: range(2, 6),
     ops.DecayDot: range(3, 4),
+    ops.DecayDots: range(4, 5),
     ops.DecayDotAdjoint: range(4, 5),
     ops.TreeAdjoint: range(4, 8),
     ops.LeftAdjoint: range(3, 4),
@@ -149,6 +150,10 @@ def _pairs(op: Operation, x: Types) -> Types | None:
             q, k, g = x
             _require(ax.rows(g[3]) == steps and q[-1] == k[-1] == g[-1], "vectors and decays of the same channels")
             return ((*ax.join(q[:3], k[:3], g[:3]), q[3], k[3]),)
+        case ops.DecayDots(steps, row, column):
+            q, r, k, g = x
+            _require(q == r, "queries of one type")
+            return _pairs(ops.DecayDot(steps, row, column, 0), (q, k, g))
         case ops.DecayDotAdjoint(steps, row, column, diagonal):
             return _adjoint(ops.DecayDot(steps, row, column, diagonal), x)
         case ops.Tril() | ops.Near():

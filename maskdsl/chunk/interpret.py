@@ -174,6 +174,10 @@ class Interpreter:
             case ops.DecayDot(steps, row, column, diagonal):
                 spans = _spans(x[2], steps, row, column)
                 return (x[0][..., :, None, :] * x[1][..., None, :, :] * spans.exp()).sum(-1).tril(diagonal)
+            case ops.DecayDots(steps, row, column):
+                decayed = x[2][..., None, :, :] * _spans(x[3], steps, row, column).exp()
+                below, above = ((queries[..., :, None, :] * decayed).sum(-1) for queries in x[:2])
+                return below.tril() + above.tril(-1).transpose(-1, -2)
             case ops.Tril(diagonal):
                 return x[0].tril(diagonal)
             case ops.Near(width):

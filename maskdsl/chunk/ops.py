@@ -248,6 +248,15 @@ class DecayDot(Operation):
 
 
 @dataclass(frozen=True)
+class DecayDots(Operation):
+    """(q, r, k, g) -> the `DecayDot` of q and k up to the diagonal, and above it the transpose of that of r and k."""
+
+    steps: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
 class DecayDotAdjoint(Operation):
     """(dS, q, k, g) -> dq, dk, dg."""
 

@@ -36,7 +36,7 @@ def flops(instruction: Instruction, types: Mapping[str, Axes], sizes: Mapping[st
             return 2 * made * ax.extent(x[0][-1], sizes)
         case ops.SpansAdjoint():
             return 2 * elements(x[0], sizes) * ax.extent(instruction.types[0][-1], sizes)
-        case ops.DecayDot():
+        case ops.DecayDot() | ops.DecayDots():
             return 2 * made * ax.extent("K", sizes)
         case ops.DecayDotAdjoint():
             return 6 * elements(x[0], sizes) * ax.extent("K", sizes)

@@ -19,6 +19,7 @@ IN_MEMORY: Mapping[type[Operation], tuple[int, ...]] = {
     ops.Keep: (),
     ops.KeepAdjoint: (0,),
     ops.DecayDot: (0,),
+    ops.DecayDots: (0,),
     ops.DecayDotAdjoint: (0, 1, 2),
 }
 """Operations between chunks, and which of their results, beside memories, are made for all chunks at once.
@@ -43,7 +44,7 @@ LOOKING = (ops.Band, ops.BandAdjoint, ops.KeepAdjoint, ops.Shift)
 BY_MATRICES = (ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoint)
 """Operations between chunks that may have matrices as operators."""
 
-PAIRS = (ops.DecayDot, ops.DecayDotAdjoint)
+PAIRS = (ops.DecayDot, ops.DecayDots, ops.DecayDotAdjoint)
 """Operations that a kernel does for a block of key channels at a time."""
 
 HEAVY = (*BETWEEN, ops.Dot)
@@ -52,8 +53,8 @@ HEAVY = (*BETWEEN, ops.Dot)
 SUPPORTED = (
     *(ops.Load, ops.Constant, ops.Align, ops.Expand, ops.Repeat, ops.GroupSum, ops.Chunk, ops.Unchunk, ops.Shift),
     *(ops.Cast, ops.Identity, ops.Inverse),
-    *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, ops.DecayDot),
-    *(ops.DecayDotAdjoint, ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
+    *(ops.Transpose, ops.Map, ops.Sum, ops.Dot, ops.Cumsum, ops.Spans, ops.SpansAdjoint, *PAIRS),
+    *(ops.Tril, ops.Near, ops.Select, ops.SelectAdjoint, ops.Scan, ops.Tree, ops.TreeAdjoint),
     *(ops.SolvedScan, ops.Keep),
     *BETWEEN,
 )

@@ -15,6 +15,7 @@ from maskdsl.schedule.chunking import tile_size
 from maskdsl.schedule.configuration import Configuration, DeviceKind, least_width
 from maskdsl.schedule.narrowing import narrowed
 from maskdsl.schedule.outward import outward
+from maskdsl.schedule.paired import paired
 from maskdsl.schedule.resume import resumed
 from maskdsl.schedule.rows import hoist
 from maskdsl.schedule.stages import Stages, stages
@@ -30,7 +31,7 @@ HEADS: dict[Direction, int] = {"forward": 1, "backward": 8}
 queries and keys costs less than the registers that hold it; in the backward pass sums over heads stay in registers."""
 
 
-KEPT = (ops.Tree, ops.Scan, ops.SolvedScan, ops.DecayDot)
+KEPT = (ops.Tree, ops.Scan, ops.SolvedScan, ops.DecayDot, ops.DecayDots)
 """Operations whose results the backward pass finds in memory, as it does systems solved."""
 
 STATE: dict[DeviceKind, int] = {"cuda": 1 << 15, "interpreter": 1 << 15, "hip": 1 << 14}
@@ -66,7 +67,7 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
         lowered = in_chunks(in_blocks(lowered))
     lowered = unshare(lowered)
     joint, forward = (
-        narrowed(outward(hoist(each))) for each in (differentiate(lowered) if training else lowered, lowered)
+        narrowed(paired(outward(hoist(each)))) for each in (differentiate(lowered) if training else lowered, lowered)
     )
     if not configuration.packed:
         forward = resumed(forward, training)

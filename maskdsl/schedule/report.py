@@ -41,6 +41,7 @@ NAMES: Mapping[type[Operation], tuple[str, ...]] = {
     ops.Keep: ("left",),
     ops.KeepAdjoint: ("ended",),
     ops.DecayDot: ("pairs",),
+    ops.DecayDots: ("pairs",),
     ops.DecayDotAdjoint: ("pairs",),
 }
 """The kernels of an operation between chunks."""

@@ -209,6 +209,16 @@ def test_decay_dot() -> None:
     torch.testing.assert_close(result(ops.DecayDot(1, 0, 0, -1), q, k, g * 0 + HALF), block([[0, 0], [19.5, 0]]))
 
 
+def test_decay_dots() -> None:
+    q, r, k, g = (
+        block([[1, 2], [3, 4]]),
+        block([[1, 0], [2, 0]]),
+        block([[5, 6], [7, 8]]),
+        block([[9, 9], [HALF, QUARTER]]),
+    )
+    torch.testing.assert_close(result(ops.DecayDots(1, 1, 1), q, r, k, g), block([[17, 5], [13.5, 53]]))
+
+
 def test_decay_dot_adjoint() -> None:
     q, k, g = block([[1.0], [3]]), block([[5.0], [7]]), block([[9.0], [HALF]])
     types = ((*ROW, "C3"), ROW, ROW, ROW)

@@ -283,6 +283,25 @@ def test_decay_dot(run: Run, points: tuple[int, int], regime: str, diagonal: int
     assert_near(found, meaning(ops.DecayDot(1, *points, diagonal), q, k, g)[0], 1e-6)
 
 
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("points", POINTS)
+def test_decay_dots(run: Run, points: tuple[int, int], regime: str) -> None:
+    """Of several blocks, and blocks of these."""
+    q, r, k, g = *(noise(64, K, seed=seed) for seed in range(3)), log_decays(regime, 64, K)
+    constants = {"C": 64, "K": K, "ROW": points[0], "COLUMN": points[1]}
+    (found,) = run("decay_dots", q, r, k, g, shapes=[(64, 64)], **constants, OPERAND="fp32", PRECISION="ieee")
+    assert_near(found.tril(), meaning(ops.DecayDot(1, *points, 0), q, k, g)[0], 1e-6)
+    assert_near(found.triu(1).T, meaning(ops.DecayDot(1, *points, -1), r, k, g)[0], 1e-6)
+
+
+def test_decay_dots_of_queries_of_different_sizes(run: Run) -> None:
+    q, r, k, g = noise(64, K), 1e6 * noise(64, K, seed=1), 1e-7 * noise(64, K, seed=2), log_decays("mild", 64, K)
+    constants = {"C": 64, "K": K, "ROW": 1, "COLUMN": 1, "OPERAND": "fp16", "PRECISION": "tf32"}
+    (found,) = run("decay_dots", q, r, k, g, shapes=[(64, 64)], **constants)
+    assert_near(found.tril(), meaning(ops.DecayDot(1, 1, 1, 0), q, k, g)[0], 2e-3)
+    assert_near(found.triu(1).T, meaning(ops.DecayDot(1, 1, 1, -1), r, k, g)[0], 2e-3)
+
+
 @pytest.mark.parametrize(("points", "regime", "diagonal"), DECAYS)
 def test_decay_dot_adjoint(run: Run, points: tuple[int, int], regime: str, diagonal: int) -> None:
     d, q, k, g = noise(C, C, seed=2).tril(diagonal), noise(C, K), noise(C, K, seed=1), log_decays(regime, C, K)
@@ -330,6 +349,7 @@ def test_padding_stays_zero(run: Run) -> None:
 
 
 DECAY = {"C": 64, "K": 64, "ROW": 1, "COLUMN": 1, "DIAGONAL": 0}
+TWICE = {name: value for name, value in DECAY.items() if name != "DIAGONAL"}
 HIERARCHY = {"C": 64, "LP": 16, "BASE": 2}
 COMPILED: list[tuple[str, dict[str, object]]] = [
     ("dot", {"C": 64, "K": 64, "OPERAND": "bf16", "PRECISION": "ieee"}),
@@ -345,6 +365,8 @@ COMPILED: list[tuple[str, dict[str, object]]] = [
     ("select_adjoint", {**HIERARCHY, "STRONG": True}),
     ("pair_weights", {**HIERARCHY, "STRONG": True, "SIZE": 64}),
     ("decay_dot", {**DECAY, "OPERAND": "bf16", "PRECISION": "ieee"}),
+    ("decay_dots", {**TWICE, "OPERAND": "fp16", "PRECISION": "tf32"}),
+    ("decay_dots", {**TWICE, "OPERAND": "fp32", "PRECISION": "tf32"}),
     ("decay_dot_adjoint", {**DECAY, "OPERAND": "bf16", "PRECISION": "ieee"}),
     ("decay_dot_adjoint", {**DECAY, "OPERAND": "fp32", "PRECISION": "tf32"}),
 ]

@@ -244,7 +244,7 @@ def test_adjoint_of_a_walk_over_a_tree(kind: str, base: int, admissibility: str)
 def test_the_forward_operations_are_all_here() -> None:
     adjoints = {kind for kind in Operation.__subclasses__() if kind.__name__.endswith("Adjoint")}
     # what a schedule makes of others is never differentiated
-    elsewhere = {ops.Load, ops.Constant, ops.Identity, ops.Inverse, ops.SolvedScan, ops.Walk, ops.Resume}
+    elsewhere = {ops.Load, ops.Constant, ops.Identity, ops.Inverse, ops.SolvedScan, ops.Walk, ops.Resume, ops.DecayDots}
     # and neither is a step
     elsewhere |= {ops.Split, ops.Regroup, ops.Enter, ops.SelectSlots}
     assert {type(op) for _, op, _ in (*CASES, *LAID)} | elsewhere | adjoints == set(Operation.__subclasses__())

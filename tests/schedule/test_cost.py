@@ -53,6 +53,7 @@ def test_elements() -> None:
         (ops.Dot(), (PAIRS, VALUES), 2 * CHUNKS * 4 * 7 * 4),
         (ops.Inverse(), (PAIRS,), CHUNKS * 4 * 4 * 4),
         (ops.DecayDot(1, 1, 1, 0), (ROWS, ROWS, ROWS), 2 * CHUNKS * 16 * 5),
+        (ops.DecayDots(1, 1, 1), (ROWS, ROWS, ROWS, ROWS), 2 * CHUNKS * 16 * 5),
         (ops.DecayDotAdjoint(1, 1, 1, 0), (PAIRS, ROWS, ROWS, ROWS), 3 * 2 * CHUNKS * 16 * 5),
         (ops.Scan(), (NUMBER, STATES), CHUNKS * 35 * 2),
         (ops.Scan(), (MATRIX, STATES), CHUNKS * 35 * 2 * 5),

@@ -57,6 +57,7 @@ STEPS_BESIDE_LEVELS = """attention steps_beside_levels:
 
 EVERYWHERE = (
     "gated_deltanet",
+    "kda",
     "linear_attention",
     "log_linear_gated_deltanet",
     "log_linear_gla",
@@ -66,11 +67,29 @@ EVERYWHERE = (
 
 SPILLS: dict[tuple[str, str], dict[str, int]] = {
     ("gated_deltanet", "B"): {"backward_chunks_2": 64, "backward_chunks_3": 96},
-    ("gla", "A"): {"backward_chunks_4": 192, "backward_chunks_5": 32, "backward_pairs": 96, "forward_chunks_2": 32},
-    ("gla", "B"): {"backward_chunks_4": 64, "backward_pairs": 96, "forward_chunks_2": 64},
-    ("hgrn2", "A"): {"backward_chunks_4": 96, "backward_chunks_5": 32, "backward_pairs": 96, "forward_chunks_2": 32},
-    ("hgrn2", "B"): {"backward_chunks_4": 64, "backward_chunks_5": 64, "backward_pairs": 96, "forward_chunks_2": 64},
-    ("kda", "B"): {"backward_chunks_3": 32, "backward_pairs": 64, "backward_pairs_2": 64, "forward_chunks_5": 32},
+    ("gla", "A"): {
+        "backward_chunks_4": 192,
+        "backward_chunks_5": 32,
+        "backward_pairs": 96,
+        "forward_chunks_2": 32,
+        "forward_pairs": 32,
+    },
+    ("gla", "B"): {"backward_chunks_4": 64, "backward_pairs": 96, "forward_chunks_2": 64, "forward_pairs": 32},
+    ("hgrn2", "A"): {
+        "backward_chunks_4": 96,
+        "backward_chunks_5": 32,
+        "backward_pairs": 96,
+        "forward_chunks_2": 32,
+        "forward_pairs": 32,
+    },
+    ("hgrn2", "B"): {
+        "backward_chunks_4": 64,
+        "backward_chunks_5": 64,
+        "backward_pairs": 96,
+        "forward_chunks_2": 64,
+        "forward_pairs": 32,
+    },
+    ("kda", "B"): {"backward_chunks_3": 32, "backward_pairs": 64, "backward_pairs_2": 64, "forward_pairs": 32},
     ("linear_attention", "A"): {"backward_chunks_2": 64, "backward_chunks_3": 288},
     ("linear_attention", "B"): {"backward_chunks_2": 32, "forward_chunks": 32},
     ("log_linear_attention", "A"): {
@@ -96,6 +115,7 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
         "backward_pairs": 96,
         "backward_readers": 320,
         "forward_chunks": 64,
+        "forward_pairs": 32,
         "forward_states": 224,
     },
     ("log_linear_gla", "B"): {
@@ -104,6 +124,7 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
         "backward_pairs": 96,
         "backward_readers": 320,
         "forward_chunks": 160,
+        "forward_pairs": 32,
         "forward_states": 64,
     },
     ("log_linear_kda", "B"): {
@@ -113,7 +134,8 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
         "backward_pairs": 64,
         "backward_pairs_2": 32,
         "forward_chunks_6": 96,
-        "forward_chunks_7": 192,
+        "forward_chunks_7": 224,
+        "forward_pairs": 32,
     },
     ("log_linear_mamba2", "A"): {
         "backward_chunks": 32,
@@ -144,7 +166,10 @@ SPILLS: dict[tuple[str, str], dict[str, int]] = {
         "backward_pairs_4": 96,
         "backward_scan": 32,
         "forward_chunks_2": 224,
+        "forward_chunks_3": 32,
         "forward_chunks_4": 96,
+        "forward_pairs": 32,
+        "forward_pairs_2": 32,
         "forward_scan": 32,
     },
     ("simple_gla", "A"): {"backward_chunks_2": 128},
