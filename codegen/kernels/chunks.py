@@ -61,11 +61,6 @@ class ChunksKernel:
             if self._of_group(value):
                 self._write(value)
 
-    def write_at(self, place: Place) -> None:
-        """Write the values of a chunk among other lines of a kernel, which has some of its tiles at hand."""
-        self.place = place
-        self._write_in_order([output.value for output in self.outputs])
-
     def _write_in_order(self, wanted: list[str]) -> None:
         """Write the values, each time what takes the fewest products more: registers are free again soon.
 

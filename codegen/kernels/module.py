@@ -95,8 +95,6 @@ class Module:
         opening = [*programs.sizes(self.tiling, self.direction), *self.opening]
         self.host += opening
         for stage in self.plan.stages:
-            if stage.beside is not None:
-                continue
             if stage.kind == "chunks":
                 before, self.host = self.host, []
                 self._chunks(stage)
@@ -200,9 +198,11 @@ class Module:
             kernel.opening += ["n = 2 * n + side", "if n >= N:", "    return"]
         kernel.opening.append(f"h0 = h0.to(tl.int64){f' * {heads}' if heads > 1 else ''}")
         emit = self.evaluator(kernel, stage, tiling)
-        outputs = self.outputs_of(stage)
-        written = {output.value for output in outputs}
+        named = [(name, value) for name, value in self.program.outputs if value in stage.values]
+        outputs = [Output(self._tensor(name), value) for name, value in named]
+        written = {value for _, value in named}
         stored = [v for v in stage.values if v not in written or self._loaded_later(v, stage)]
+        self.tensors |= {name: self._tensor(name) for name, _ in named}
         for instruction in self._adjoints(stage):
             if isinstance(instruction.op, ops.WalkAdjoint):
                 self._leave(instruction)
@@ -213,7 +213,7 @@ class Module:
         for name in [each for each in self.owed if f"{each}_ptr" in kernel.parameters]:
             self.host.append(self.owed.pop(name))
         for output in outputs:
-            self.allocate_output(output, writer.parts[output.name])
+            self._allocate_output(output, writer.parts[output.name])
         totals = {value for each in self.plan.totals for value in each.results}
         for value in stored:
             # no program makes the chunks that no sequence has
@@ -231,12 +231,6 @@ class Module:
                 self.host.append(f"{output.name} = {output.name}.sum(0)")
             if tiling.packed:
                 self.host.append(programs.blanked(output.name))
-
-    def outputs_of(self, stage: Stage) -> list[Output]:
-        """The outputs of the program among the values of a stage."""
-        named = [(name, value) for name, value in self.program.outputs if value in stage.values]
-        self.tensors |= {name: self._tensor(name) for name, _ in named}
-        return [Output(self._tensor(name), value) for name, value in named]
 
     def _is_light(self, stage: Stage) -> bool:
         """Whether a kernel over chunks needs few registers: no gradients, and no columns beside the pairs of a path."""
@@ -307,8 +301,7 @@ class Module:
     def _tensor(self, name: str) -> str:
         return f"{name}_out" if name in self.types else name
 
-    def allocate_output(self, output: Output, parts: tuple[str, ...] = ()) -> None:
-        """Make the tensor for an output, or for the parts of the sum that it is."""
+    def _allocate_output(self, output: Output, parts: tuple[str, ...]) -> None:
         axes = self.types[output.value]
         sizes = {"B": "B", "T": "at.T", "H": "H", "L": "at.L", "K": str(self.tiling.key), "V": str(self.tiling.width)}
         shape = ", ".join(sizes[a] if a in sizes else f"H // {a[2:]}" for a in axes)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import programs, scan
+from maskdsl.codegen.kernels import scan
 from maskdsl.codegen.kernels.kernel import Kernel
 from maskdsl.codegen.kernels.segments import Segments, join
 from maskdsl.codegen.kernels.solved_scan import carry, cross, reach
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 FULL = 256
 """Programs that keep a GPU busy."""
-
-COLUMNS = 64
-"""Columns of a state that a program carries where chunks solve systems."""
 
 
 def write(module: Module, stage: Stage, instruction: Instruction) -> None:
@@ -48,24 +44,16 @@ def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None
     """Write the kernels of a scan whose chunks solve systems, and what launches them."""
     assert isinstance(instruction.op, ops.SolvedScan)
     own = dataclasses.replace(
-        module.tiling, value=min(COLUMNS, module.tiling.value), columns=module.tiling.held("V"), heads=1
+        module.tiling, value=min(64, module.tiling.value), columns=module.tiling.held("V"), heads=1
     )
     states, answers, *last = instruction.results
-    beside = [each for each in module.plan.stages if each.beside == instruction]
-    outputs = [output for each in beside for output in module.outputs_of(each)]
-    leaves = module.training or not outputs
-    if leaves:
-        module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in (states, answers)]
-    for output in outputs:
-        module.allocate_output(output)
+    module.host += [module.buffers.allocation(module.buffers.keep(result)) for result in (states, answers)]
     for value in last:
         module.hand_out(value)
     divided = Segments(f"{module.buffers.name(states)}_ends", own)
     module.host += divided.divide()
     # steps back that also make what they write hold too much for loads that run further ahead
     ahead = 3 if instruction.op.rest(instruction.operands)[0] is None else 2
-    available = stage.available.union(*(each.available for each in beside))
-    at_once = functools.partial(carry, outputs=outputs, leaves=leaves)
     columns, matrix = ("vt", str(own.parts)), ("tile", str(divided.matrix_tiles))
     crossings, all_segments, rest = ("segment", "crossings"), ("segment", "segments"), (("h", "H"), ("b", "B"))
     module.host.append("if crossings:")
@@ -73,15 +61,12 @@ def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None
         ("reached", "What segments end with that begin with nothing.", (columns, crossings), reach, 4, ahead, "    "),
         ("crossed", "What segments make of the states they begin with.", (matrix, crossings), cross, 4, 3, "    "),
         ("joined", "The states that segments end with.", (columns,), join, 8, 1, "    "),
-        ("scan", "States carried from chunk to chunk, and answers.", (columns, all_segments), at_once, 4, ahead, ""),
+        ("scan", "States carried from chunk to chunk, and answers.", (columns, all_segments), carry, 4, ahead, ""),
     ):
         kernel = module.new_kernel(name, about, (*order, *rest), None)
-        seen = dataclasses.replace(stage, available=available) if name == "scan" else stage
-        write(module.evaluator(kernel, seen, own), instruction, divided)
+        write(module.evaluator(kernel, stage, own), instruction, divided)
         kernel.warps, kernel.stages = warps, stages
         module.host.append(f"{indent}{kernel.launch()}")
-    if module.tiling.packed:
-        module.host += [programs.blanked(output.name) for output in outputs]
 
 
 def _keep(module: Module, scan: Instruction) -> None:

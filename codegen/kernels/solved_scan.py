@@ -7,33 +7,25 @@ or all from the end; from there a and b are exchanged, and X is transposed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import segments
-from maskdsl.codegen.kernels.chunks import ChunksKernel, Output
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.handed import STATE, load
 from maskdsl.codegen.kernels.precise import halves, product
 from maskdsl.codegen.kernels.scan import begin, end
 from maskdsl.codegen.kernels.segments import Segments
-from maskdsl.codegen.kernels.tile import Place, Tile
+from maskdsl.codegen.kernels.tile import Place
 
 
-def carry(
-    emit: Evaluator, instruction: Instruction, divided: Segments, outputs: Sequence[Output], leaves: bool
-) -> None:
-    """All states and answers S and W, from the states that segments begin with, and the outputs that need no others.
-
-    S and W go to memory where the scan `leaves` them.
-    """
+def carry(emit: Evaluator, instruction: Instruction, divided: Segments) -> None:
+    """All states and answers S and W, from the states that segments begin with."""
     kernel = emit.kernel
     _, initial = _op(instruction).rest(instruction.operands)
     begin(emit, initial)
     with kernel.block("if segment > 0:"):
         kernel.line(f"carried = tl.load({divided.end_of(kernel, '(segment - 1)', emit.lane('K'), emit.lane('V'))})")
-    _steps(emit, instruction, leaves=leaves, outputs=outputs)
+    _steps(emit, instruction, leaves=True, writes=True)
     last = instruction.results[2:]
     if last:
         with kernel.block("if segment == segments - 1:"):
@@ -48,7 +40,7 @@ def reach(emit: Evaluator, instruction: Instruction, divided: Segments) -> None:
     if initial:
         with kernel.block("if segment == 0:"):
             kernel.line(f"carried = {load(emit, emit.buffers.name(initial))}")
-    _steps(emit, instruction)
+    _steps(emit, instruction, leaves=False, writes=True)
     kernel.line(f"tl.store({divided.end_of(kernel, 'segment', emit.lane('K'), emit.lane('V'))}, carried)")
 
 
@@ -60,7 +52,7 @@ def cross(emit: Evaluator, instruction: Instruction, divided: Segments) -> None:
     before = f"tile * {width} + " if divided.matrix_tiles > 1 else ""
     kernel.line(f"columns = {before}tl.arange(0, {width})")
     kernel.line(f"carried = tl.where({emit.lane('K')}[:, None] == columns[None, :], 1.0, 0.0)")
-    _steps(emit, instruction, writes=False)
+    _steps(emit, instruction, leaves=False, writes=False)
     kernel.line(f"tl.store({divided.matrix_of(kernel, 'segment', emit.lane('K'), 'columns')}, carried)")
 
 
@@ -69,15 +61,8 @@ def _op(instruction: Instruction) -> ops.SolvedScan:
     return instruction.op
 
 
-def _steps(
-    emit: Evaluator,
-    instruction: Instruction,
-    *,
-    writes: bool = True,
-    leaves: bool = False,
-    outputs: Sequence[Output] = (),
-) -> None:
-    """Carry a state through the chunks of a segment, which may write u and H to it, and leave S, W and outputs.
+def _steps(emit: Evaluator, instruction: Instruction, *, leaves: bool, writes: bool) -> None:
+    """Carry a state through the chunks of a segment, which may leave S and W in memory, and write u and H to it.
 
     All operands are made here, of what earlier kernels left in memory; factors of the rows of a and b scale what is
     narrower. What unrounded values and states add up to is taken in halves, since systems of nearly parallel keys take
@@ -107,9 +92,6 @@ def _steps(
         found = emit.assign(answers, product(emit, systems, reads))
         if leaves:
             _leave(emit, answers, found)
-        if outputs:
-            place.tiles |= {states: Tile("carried", STATE), answers: Tile(found, emit.dims(answers))}
-            ChunksKernel(emit, outputs, ()).write_at(place)
         log = emit.value(operator, place)
         line(f"carried *= tiles.exp({log.name}){'[:, None]' if log.dims else ''}")
         pushed = [f"tl.trans({each})" for each in _factors(emit, a, place, exact)]

@@ -9,10 +9,10 @@ import networkx as nx
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Program
 from maskdsl.schedule.cost import elements, flops
-from maskdsl.schedule.kinds import BETWEEN, is_pairs
+from maskdsl.schedule.kinds import BETWEEN, is_pairs, solves_back
 from maskdsl.schedule.phases import Phases
 from maskdsl.schedule.rows import of_positions, scales_rows
-from maskdsl.schedule.systems import reading_vectors, scan_factors, writing_vectors
+from maskdsl.schedule.systems import scan_factors
 
 BANDWIDTH = 3e12
 """Bytes a second that streaming kernels reach."""
@@ -49,8 +49,8 @@ class Cut:
         self.factors = scan_factors(program)
         scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
         self.steps = {next(self._bare(x)) for i in scans for x in i.operands[1:3]}
-        self.steps |= {next(self._bare(x)) for x in reading_vectors(program)}
-        for vectors in map(list, map(self._bare, writing_vectors(program) | reading_vectors(program))):
+        written = [self.maker[x] for i in scans if solves_back(i) for x in i.operands[5:]]
+        for vectors in (list(self._bare(i.operands[0])) for i in written if isinstance(i.op, ops.Dot)):
             # what is an input but for factors of its rows takes their place in the other factor of the product
             self.steps |= set(vectors) if vectors[-1] in loads else set()
         # products with the state of a chunk are at hand in any case

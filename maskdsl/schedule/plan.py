@@ -72,14 +72,13 @@ def plan(spec: Spec, configuration: Configuration) -> Plan:
     if not configuration.packed:
         forward = resumed(forward, training)
     sizes = _typical(configuration)
-    roomy = _roomy(configuration)
-    first = stages(forward, sizes, keeps=training, roomy=roomy)
+    first = stages(forward, sizes, keeps=training)
     left = [r for i in forward.instructions if isinstance(i.op, KEPT) for r in i.results]
     kept = (*left, *solved_systems(forward), *read_again(forward), *first.rows) if training else ()
     later = [output for output in joint.outputs if training and output not in forward.outputs]
     backward = reading(joint, forward, set(kept)).program(later)
     gradients = tuple(gradient_name(forward, name) for name, _ in forward.outputs)
-    second = stages(backward, sizes, gradients, precise_values(joint), roomy=roomy and configuration.mode == "bf16")
+    second = stages(backward, sizes, gradients, precise_values(joint), roomy=_roomy(configuration))
     return Plan(forward, joint, first, second, kept, gradients)
 
 
@@ -91,9 +90,9 @@ def heads_together(configuration: Configuration, direction: Direction) -> int:
 
 
 def _roomy(configuration: Configuration) -> bool:
-    """Whether a kernel has room for two states and the vectors of a chunk, of two bytes an entry."""
+    """Whether a kernel has room for two states and the vectors of a chunk, two bytes an entry."""
     widest = max(configuration.width(configuration.K), value_columns(configuration))
-    return configuration.device != "hip" and widest <= ROOMY
+    return configuration.mode == "bf16" and configuration.device != "hip" and widest <= ROOMY
 
 
 def value_columns(configuration: Configuration) -> int:

@@ -50,8 +50,7 @@ SERIAL = 4
 class Stage:
     """One kernel over chunks that writes `values`, or the kernels of an operation between chunks.
 
-    `available` are the values of earlier stages that it loads. Programs `split` key channels where that is told. The
-    programs of a scan `beside` which a kernel comes make its values too, where states and answers are at hand.
+    `available` are the values of earlier stages that it loads. Programs `split` key channels where that is told.
     """
 
     kind: Kind
@@ -60,7 +59,6 @@ class Stage:
     available: frozenset[str]
     instruction: Instruction | None = None
     split: bool = False
-    beside: Instruction | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class _Division:
         divided = by_phase(program, Phases(program, gradients, precise, roomy).of, sums)
         added = frozenset(divided.types) - frozenset(program.types)
         self.program, self.sizes, self.types = divided, sizes, divided.types
-        self.size, self.keeps, self.roomy = common_size(divided), keeps, roomy
+        self.size, self.keeps = common_size(divided), keeps
         self.phases = Phases(divided, gradients | added, precise | added, roomy)
         self.maker, self.totals = self.phases.maker, self.phases.totals
         self.loads = {r for r, i in self.maker.items() if isinstance(i.op, ops.Load)}
@@ -192,8 +190,7 @@ class _Division:
                 if self.phases.phase_of(instruction) == phase:
                     made.append(self._stage("graph", phase, self._read(instruction), wanted, instruction))
             for values in self._kernels(wanted.get(phase, ()), phase):
-                beside = None if made else self._beside(values, phase, graph)
-                made.append(self._stage("chunks", phase, values, wanted, beside=beside))
+                made.append(self._stage("chunks", phase, values, wanted))
         made.reverse()
         return Stages(self.program, self.size, tuple(made), self.totals, self._host_program(), self.phases.precise)
 
@@ -247,36 +244,17 @@ class _Division:
         values: tuple[str, ...],
         wanted: dict[int, list[str]],
         instruction: Instruction | None = None,
-        beside: Instruction | None = None,
     ) -> Stage:
         left = self._left(instruction) if instruction else set()
         needed = [v for v in values if v not in self.memory | left]
         if kind == "chunks":
             needed = [x for v in needed for x in self._inputs_of(v)]
         split = isinstance(instruction.op, PAIRS) if instruction else all(self._splits(v, phase) for v in values)
-        scan = beside or instruction
-        serial = SERIAL if scan and isinstance(scan.op, ops.Scan | ops.SolvedScan) else 1
+        serial = SERIAL if instruction and isinstance(instruction.op, ops.Scan | ops.SolvedScan) else 1
         stored = left | self.cut.stored(needed, phase - (kind == "chunks"), wanted, split, serial)
         for value in (v for v in self.types if v in stored):
             wanted.setdefault(self.phases.of[value], []).append(value)
-        return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction, split, beside)
-
-    def _beside(self, values: tuple[str, ...], phase: int, graph: Collection[Instruction]) -> Instruction | None:
-        """The scan whose programs can make the values of the last kernel, each for some columns of V."""
-        before = [i for i in graph if self.phases.phase_of(i) == phase - 1]
-        if not self.roomy or self.phases.gradients or len(before) != 1 or not isinstance(before[0].op, ops.SolvedScan):
-            return None
-        pending, seen = list(values), set[str]()
-        while pending:
-            value = pending.pop()
-            if value not in seen | self.memory | self.loads:
-                seen.add(value)
-                pending += self.maker[value].operands
-        outputs = {value for _, value in self.program.outputs}
-        apart = outputs.issuperset(values) and all("V" in self.types[v] for v in values)
-        joined = not apart or bool(seen & summed_over_values(self.program))
-        between = any(isinstance(self.maker[v].op, BETWEEN) for v in seen)
-        return None if joined or between else before[0]
+        return Stage(kind, phase, values, frozenset(stored) | self.memory | self.loads, instruction, split)
 
     def _left(self, instruction: Instruction) -> set[str]:
         """The operands that an operation takes as kernels over chunks have left them in memory.

@@ -32,22 +32,10 @@ def scan_factors(program: Program) -> frozenset[str]:
     """The vectors that scans that solve systems multiply by, and these before their rows are scaled."""
     maker = {r: i for i in program.instructions for r in i.results}
     scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
-    found = {x for i in scans for x in i.operands[1:3]} | writing_vectors(program) | reading_vectors(program)
+    found = {x for i in scans for x in i.operands[1:3]}
+    found |= {maker[x].operands[0] for i in scans for x in i.operands[5:] if isinstance(maker[x].op, ops.Dot)}
     wide = {x for value in found for x in maker[value].operands if program.types[x] == program.types[value]}
     return frozenset(found | {x for x in wide if isinstance(maker[x].op, ops.Map)})
-
-
-def writing_vectors(program: Program) -> set[str]:
-    """What values are multiplied by where scans that solve systems write more than that."""
-    maker = {r: i for i in program.instructions for r in i.results}
-    scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
-    return {maker[x].operands[0] for i in scans for x in i.operands[5:] if isinstance(maker[x].op, ops.Dot)}
-
-
-def reading_vectors(program: Program) -> set[str]:
-    """What the states of such scans are multiplied by."""
-    states = {i.results[0] for i in program.instructions if isinstance(i.op, ops.SolvedScan) and not i.op.reverse}
-    return {i.operands[0] for i in program.instructions if isinstance(i.op, ops.Dot) and i.operands[1] in states}
 
 
 def rounded_factors(program: Program, precise: frozenset[str]) -> frozenset[str]:
