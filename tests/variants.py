@@ -58,6 +58,17 @@ WINDOWS: dict[str, tuple[str, ...]] = {
 """The same of windows of every width, with and without levels inside."""
 
 
+STRONG: dict[str, tuple[str, ...]] = {
+    name: (*QKV, *declared, f"return attend(q, k, v, {mask})")
+    for name, (declared, mask) in {
+        "constant, strong hierarchy": ((WEIGHTS,), 'fenwick(lam, admissibility="strong")'),
+        "diagonal, strong hierarchy": ((CHANNEL, WEIGHTS), 'semiseparable(g) * fenwick(lam, admissibility="strong")'),
+        "sum of hierarchies": ((WEIGHTS,), 'fenwick(lam, admissibility="strong") + fenwick(lam)'),
+    }.items()
+}
+"""The same of other steps under a strong hierarchy."""
+
+
 def chunk_of(name: str) -> int:
     """A chunk size small enough for tests: a power of the hierarchy's base."""
     return 9 if "base 3" in name else 8

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from compilation import assert_near, inputs_of, sizes_of, small_shape, spec_of
-from variants import VARIANTS, WINDOWS, block, chunk_of
+from torch import Tensor
+from variants import QKV, STEP, STRONG, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
 
 from maskdsl.chunk import axes as ax
 from maskdsl.chunk import ops
@@ -17,12 +18,19 @@ from maskdsl.lowering.lower import lower
 from maskdsl.schedule.blocks import in_blocks
 from maskdsl.schedule.unsupported import Unsupported
 
-MASKS = VARIANTS | WINDOWS
+MASKS = VARIANTS | WINDOWS | STRONG
 NAMES = [
-    *("number", "diagonal", "number, window", "diagonal, window", "sum", *WINDOWS),
-    *(name for name in VARIANTS if "weak hierarchy" in name),
+    *("number", "diagonal", "number, window", "diagonal, window", "sum", *WINDOWS, *STRONG),
+    *(name for name in VARIANTS if "weak hierarchy" in name or "strong hierarchy" in name),
 ]
-SEQUENCES = Sequences(((0, 21, 21, 31),), ((13, 5, 88),))
+SEQUENCES = [Sequences(((0, 21, 21, 31),), (positions,)) for positions in ((13, 5, 88), (60, 64, 29))]
+
+
+def held(sequences: Sequences, levels: int) -> Tensor:
+    """1 for the levels of strong admissibility at which sequences have seen positions, [1, 1, S, M, 1, 1], else 0."""
+    (positions,) = sequences.positions
+    found = [[float(p.bit_length() >= j) for j in range(1, levels + 1)] for p in positions]
+    return torch.tensor(found, dtype=torch.float64)[None, None, :, :, None, None]
 
 
 @pytest.mark.parametrize("hand", [Hand(a, b, laid=True) for a in (False, True) for b in (False, True)], ids=str)
@@ -44,16 +52,27 @@ def test_the_same_as_relays(name: str, hand: Hand) -> None:
     for load in joint.loads:
         extents = [ax.extent(x, sizes) for x in load.axes]
         known.setdefault(load.name, torch.randn(extents, generator=generator, dtype=torch.float64))
-    expected, made = (interpret(each, known, sizes, SEQUENCES) for each in (joint, differentiate(blocked)))
-    assert expected.keys() == made.keys()
-    for name, x in expected.items():
-        assert_near(made[name], x, 1e-10)
+    back = differentiate(blocked)
+    by_level = [load.name for load in relayed.loads if "M" in load.axes and "strong" in MASKS[name][-1]]
+    for sequences in SEQUENCES:
+        there = {x: held(sequences, sizes["L"] - 1) for x in by_level}
+        given = {x: y * there.get(x, 1) for x, y in known.items()}
+        expected, made = (interpret(each, given, sizes, sequences) for each in (joint, back))
+        assert expected.keys() == made.keys()
+        for x, y in expected.items():
+            some = there.get(x.removeprefix("d_"), 1)
+            assert_near(some * made[x], some * y, 1e-10)
+
+
+OPERATORS = 'attend(q, k, v, delta(l2norm(k), beta) * fenwick(lam, admissibility="strong"))'
+WITHOUT = VARIANTS | {"operator, strong hierarchy": (*QKV, STEP, WEIGHTS, f"return {OPERATORS}")}
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("number, strong hierarchy", "strong"), ("operator, window", "window"), ("operator", "Rank-one")]
+    ("name", "what"),
+    [("operator, window", "window"), ("operator", "Rank-one"), ("operator, strong hierarchy", "strong hierarchy")],
 )
 def test_what_kernels_have_no_blocks_of(name: str, what: str) -> None:
-    spec = spec_of(block(*VARIANTS[name]))
+    spec = spec_of(block(*WITHOUT[name]))
     with pytest.raises(Unsupported, match=what):
         in_blocks(lower(spec, {}, chunk_of(name), Hand(True, True, laid=True)))

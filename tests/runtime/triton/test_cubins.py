@@ -46,6 +46,14 @@ LEVELS_IN_A_WINDOW = """attention levels_in_a_window:
     return attend(q, k, v, semiseparable(g) * fenwick(lam, admissibility="strong") * window(300))
 """
 
+STRONG_LEVELS = """attention strong_levels:
+    q, k : key
+    v : value
+    g : token <= 0
+    lam : level
+    return attend(q, k, v, semiseparable(g) * fenwick(lam, admissibility="strong"))
+"""
+
 EVERYWHERE = (
     "gated_deltanet",
     "linear_attention",
@@ -236,6 +244,7 @@ def test_packed_kernels_fit(name: str, target: str) -> None:
         ("mamba2", False, "gfx942"),
         ("windowed_decay", True, "sm_90"),
         (LEVELS_IN_A_WINDOW, True, "gfx942"),
+        (STRONG_LEVELS, True, "sm_90"),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else None,
 )
