@@ -137,8 +137,7 @@ class Attention:
         With `output_final_state` the result is (o, the state after the call). Gradients flow into the one and out of
         the other. With `cu_seqlens` [S + 1], int32 or int64, S sequences lie one after another in a single batch row,
         sequence s from token cu_seqlens[s] up to cu_seqlens[s + 1]; a state has one row for each of them, and for
-        tokens beyond the last one the output is 0. Kernels take at most `SHORT` tokens without gradients as steps; they
-        take no longer calls with states of levels of strong admissibility.
+        tokens beyond the last one the output is 0. Kernels take at most `SHORT` tokens without gradients as steps.
         """
         training = differentiated((*args, *kwargs.values()))
         layout = training, len(args), *kwargs, *(_layout(x) for x in (cu_seqlens, *args, *kwargs.values()))

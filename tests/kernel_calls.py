@@ -255,11 +255,12 @@ def far_failures(text: str, chunk: int, position: int, length: int, levels: int)
     tokens["lam"] = torch.rand(1, length, 2, levels, generator=generator, dtype=torch.float64)
     (memory,) = memories(spec)
     assert memory.term.hierarchy is not None
-    base = memory.term.hierarchy.base
+    hierarchy = memory.term.hierarchy
     sizes = {"B": 1, "H": 2, "K": 5, "V": 6, "L": levels}
     extents = {each.name: [extent(a, sizes) for a in each.axes] for each in memory.buffers if each.name != LOGS}
     rows = {n: torch.randn(shape, generator=generator, dtype=torch.float64) for n, shape in extents.items()}
-    held = torch.tensor([position // base**level % base > 0 for level in range(levels - 1)])
+    above = [position // hierarchy.base**level for level in range(levels - 1)]
+    held = torch.tensor([x > 0 if hierarchy.admissibility == "strong" else x % hierarchy.base > 0 for x in above])
 
     def outcome_in(backend: Backend, dtype: torch.dtype) -> Outcome:
         attention = maskdsl.compile(text, backend, chunk=chunk)

@@ -85,6 +85,18 @@ def held_levels(out, n, m, BASE: tl.constexpr, STRONG: tl.constexpr):
         left &= left - 1
 
 
+@triton.jit(do_not_specialize=["n", "m"])
+def levels_held(out, n, m, C: tl.constexpr):
+    """What a state at position n holds at m levels, and when that meets; the levels of n and C - 1 positions before."""
+    position = tl.full((), n, tl.int64)
+    for j in range(1, m + 1):
+        tl.store(out + 3 * j - 3, tiles.first_at(position, j))
+        tl.store(out + 3 * j - 2, tiles.met_at(position, j))
+        tl.store(out + 3 * j - 1, tiles.all_met_at(position, j))
+    lanes = tl.arange(0, C)
+    tl.store(out + 3 * m + lanes, tiles.apart_at(position, position - lanes))
+
+
 @triton.jit
 def spans(g, out, C: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr, WIDE: tl.constexpr):
     _store(out, tiles.spans(tl.load(g + tl.arange(0, C)), ROW, COLUMN, WIDE))

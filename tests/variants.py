@@ -75,21 +75,15 @@ BESIDE: dict[str, tuple[str, ...]] = {
 """Rank-one steps in a scan, beside terms whose memories go by position."""
 
 
-BESIDE: dict[str, tuple[str, ...]] = {
+STRONG: dict[str, tuple[str, ...]] = {
     name: (*QKV, *declared, f"return attend(q, k, v, {mask})")
     for name, (declared, mask) in {
-        "operator beside a window": ((TOKEN, STEP), f"semiseparable(g) * {DELTA} + window(7)"),
-        "diagonal and operator beside levels": (
-            (CHANNEL, STEP, WEIGHTS),
-            f"{DELTA} @ semiseparable(g) + semiseparable(g) * fenwick(lam)",
-        ),
-        "rank-one steps along other vectors beside levels": (
-            (TOKEN, STEP, WEIGHTS),
-            "semiseparable(g) * rank1(-beta * l2norm(q), l2norm(k)) + fenwick(lam)",
-        ),
+        "constant, strong hierarchy": ((WEIGHTS,), 'fenwick(lam, admissibility="strong")'),
+        "diagonal, strong hierarchy": ((CHANNEL, WEIGHTS), 'semiseparable(g) * fenwick(lam, admissibility="strong")'),
+        "sum of hierarchies": ((WEIGHTS,), 'fenwick(lam, admissibility="strong") + fenwick(lam)'),
     }.items()
 }
-"""Rank-one steps without levels, beside terms whose memories go by position."""
+"""The same of other steps under a strong hierarchy."""
 
 
 def chunk_of(name: str) -> int:

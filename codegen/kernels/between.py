@@ -63,8 +63,9 @@ class _Reads:
         count = reads_by(self.kernel, place.chunk, self.shape)
         ahead = f", num_stages={STAGES}" if self.emit.tiling.mode == "bf16" else ""
         with self.kernel.block(f"for _ in tl.range(0, {count}{ahead}):"):
-            line(f"{self.p} = walks.read_level({place.chunk}, {self.kernel.absolute(self.end)}, {self.p}, {constants})")
-            line(f"row = walks.slot({self.p}, {self.end}, {constants})")
+            chunk, end = self.kernel.absolute(place.chunk), self.kernel.absolute(self.end)
+            line(f"{self.p} = walks.read_level({chunk}, {end}, {self.p}, {constants})")
+            line(f"row = {self.shape.row(self.kernel, self.p, self.end)}")
             line(f"{self.state} = tl.load({self.blocks.state_at(self.blocks.states, 'row')})")
             yield
             line(f"{self.log} += tl.load({self.blocks.log_at(self.p, self.end)})")

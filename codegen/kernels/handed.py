@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.tile import Place
@@ -36,15 +36,20 @@ def load(emit: Evaluator, name: str, level: str | None = None) -> str:
     return f"tl.load({address(emit, name, level)}{f'{where}, other=0.0' if where else ''}).to(tl.float32)"
 
 
-@contextmanager
-def levels_read(emit: Evaluator, shape: Shape, initial: str, place: Place) -> Iterator[tuple[str, str]]:
+def levels_read(emit: Evaluator, shape: Shape, initial: str, place: Place) -> AbstractContextManager[tuple[str, str]]:
     """A loop over the states that a chunk reads of what came before: the operand, and the level of every row's weight.
 
-    Those that have met since are one, read first. In the first chunk they meet row by row.
+    The lowest ones, which have met since, are one and read first.
     """
+    return (_strong_levels if shape.strong else _weak_levels)(emit, shape, initial, place)
+
+
+@contextmanager
+def _weak_levels(emit: Evaluator, shape: Shape, initial: str, place: Place) -> Iterator[tuple[str, str]]:
+    """In the first chunk they meet row by row."""
     kernel, line, base = emit.kernel, emit.kernel.line, shape.base
     name, operand = emit.buffers.name(initial), emit.tiling.operand
-    line(f"own = tiles.level_of({emit.lane('C')}, shift, {shape.nearest}, {base})")
+    line(f"own = tiles.level_of({emit.lane('C')}, shift, {shape.nearest}, {shape.constants})")
     line(f"level = {shape.nearest - 1} + walks.apart({place.chunk} + past, past, {base})")
     line(f"level = tl.where({place.chunk} > 0, level, 1)")
     line(f"own = tl.where({place.chunk} > 0, 0, own)")
@@ -65,3 +70,32 @@ def levels_read(emit: Evaluator, shape: Shape, initial: str, place: Place) -> It
         with kernel.block(f"while (level < last) & (rest % {base} == 0):"):
             line("level += 1")
             line(f"rest //= {base}")
+
+
+@contextmanager
+def _strong_levels(emit: Evaluator, shape: Shape, initial: str, place: Place) -> Iterator[tuple[str, str]]:
+    """Of others that have met the sum is not known: they are read at the same level, one by one."""
+    kernel, line, name = emit.kernel, emit.kernel.line, emit.buffers.name(initial)
+    line(f"start = {_start(emit, place)}")
+    line("last = walks.digits(position, 2)")
+    line("first = tl.minimum(last, 1)")
+    with kernel.block("while (first < last) & (tiles.met_at(position, first) <= start):"):
+        line("first += 1")
+    with kernel.block("for level in range(first, tl.where(position > 0, last + 1, first)):"):
+        with kernel.block("if level == first:"):
+            line(f"state = {load(emit, f'{name}_sums', 'level')}")
+        with kernel.block("else:"):
+            line(f"state = {load(emit, name, 'level')}")
+        line(f"state = state.to({emit.tiling.operand})")
+        line(f"own = {seen(emit, place, 'level')}")
+        yield "state", "own"
+
+
+def seen(emit: Evaluator, place: Place, level: str) -> str:
+    """At which levels of strong admissibility the rows of a chunk see what a state has at a `level`."""
+    return f"tiles.apart_at({_start(emit, place)} + {emit.lane('C')}, tiles.first_at(position, {level}))"
+
+
+def _start(emit: Evaluator, place: Place) -> str:
+    """The position at which a chunk begins, in 64 bits."""
+    return f"(position // {emit.tiling.chunk} + {place.chunk}) * {emit.tiling.chunk}"

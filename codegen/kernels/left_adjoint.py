@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
-from maskdsl.codegen.kernels import left_matrices
+from maskdsl.codegen.kernels import kept, left_matrices, strong_left
 from maskdsl.codegen.kernels.buffers import Buffer
+from maskdsl.codegen.kernels.ends import Moves, last_chunk, last_chunks, nearest_first, sizes
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.handed import STATE, address, load, mask
-from maskdsl.codegen.kernels.states_left import Moves, before, from_before, last_chunk, nearest_first, sizes
+from maskdsl.codegen.kernels.states_left import before, from_before
 from maskdsl.codegen.kernels.tile import Place, Tile
 from maskdsl.codegen.kernels.tree import Shape, shape_of
 from maskdsl.schedule.configuration import padded
@@ -56,58 +58,90 @@ def write(module: Module, stage: Stage, instruction: Instruction, shape: Shape) 
 
 def ended(emit: Evaluator, instruction: Instruction, shape: Shape, left: Buffer) -> None:
     """Blocks that are left, nearest first, and then what each decay owes: all that lies behind it."""
-    kernel, line, kept = emit.kernel, emit.kernel.line, emit.buffers.kept
-    operators, states, d_operators, d_states, gradient, operator, *initial = instruction.operands
+    kernel, line, kept_blocks = emit.kernel, emit.kernel.line, emit.buffers.kept
+    operator, *rest = instruction.operands[5:]
+    keys, initial = (rest[:2], rest[2:]) if shape.strong else ([], rest)
     emit.own_lanes.add("V")  # a program goes through all columns
-    moves = Moves(emit, operators, states, shape)
-    blocks = moves.blocks
-    assert blocks is not None
-    count = padded(emit.tiling.levels * (shape.base - 1) + 1)
-    wide = blocks.diagonal
-    extents = f"({count}, {emit.tiling.extent('K')})" if wide else f"({count},)"
-    line(f"energies = tl.zeros({extents}, tl.float32)")
-    line(f"reads = tl.arange(0, {count}){'[:, None]' if wide else ''}")
-
-    def owe(state: Callable[[], None], target: str | None) -> None:
-        """Add up what a `state` of the `level` gives to the decays before it, which the `read` is to remember."""
-        line(f"energy = {blocks.no_log}")
-        with kernel.block(f"for vt in range({emit.tiling.parts}):"):
-            emit.lane_here("V")
-            line(f"given = {blocks.beside('decay')} * {load(emit, emit.buffers.name(gradient), 'level')}")
-            state()
-            if target:
-                line(f"tl.store({target}, tl.load({target}).to(tl.float32) + given)")
-            line("share = tl.sum(given * state, 1)")
-            line("energy += share" if wide else "energy += tl.sum(share, 0)")
-        line(f"energies += tl.where(reads == read, energy{'[None, :]' if wide else ''}, 0.0)")
-
+    owing = _Owing(emit, instruction, shape)
+    blocks = owing.blocks
     sizes(emit)
     line(f"log = {blocks.no_log}")
     with last_chunk(emit) as place:
         line(f"log += {emit.value(operator, place).name}")
     line("read = 0")
+    if shape.strong:
+        with strong_left.chunk_before(emit) as place:
+            line("decay = tiles.exp(log)")
+            with kernel.block(f"for level in range(1, {strong_left.nearer(emit, shape)}):"):
+                owing.owe(lambda: strong_left.own_keys(emit, shape, *keys))
+            line(f"log += {emit.value(operator, place).name}")
+        line("read += 1")
     with nearest_first(emit, shape):
         line("decay = tiles.exp(log)")
         line(f"level = p + {shape.nearest}")
-        own = blocks.state_at(blocks.states, "row")
-        owe(lambda: line(f"state = tl.load({own}).to(tl.float32)"), blocks.state_at(kept[d_states], "row"))
+        own, target = (blocks.state_at(x, "row") for x in (blocks.states, kept_blocks[instruction.operands[3]]))
+        owing.owe(lambda: line(f"state = tl.load({own}).to(tl.float32)"), target)
         line(f"log += tl.load({blocks.log_at('p', 'end')})")
         line("read += 1")
-    if initial:
+    for each in initial:
         line("decay = tiles.exp(log)")
-        with kernel.block(f"for level in range(1, {kernel.parameter('M', 'M', varying=True)} + 1):"):
-            line(f"state = {emit.zeros(STATE)}")
-            with kernel.block(f"if {from_before(shape)}:"):
-                owe(lambda: before(emit, shape, initial[0], "state"), None)
+        (strong_left.owe_levels if shape.strong else _owe_levels)(emit, shape, each, owing.owe)
     line("tl.debug_barrier()")
     line("read = 0")
+    if shape.strong:
+        with strong_left.chunk_before(emit):
+            owing.settle(f"({shape.row(kernel, '0', 'whole')})")
+        line("read = 1")
     with nearest_first(emit, shape):
-        line("owed = tl.sum(tl.where(reads > read, energies, 0.0), 0)")
-        target = blocks.at(kept[d_operators], "row")
-        line(f"tl.store({target}, tl.load({target}) + owed)")
-        line("read += 1")
+        owing.settle("row")
     with last_chunk(emit):
         line(f"tl.store({blocks.at(left, 'whole')}, tl.sum(energies, 0))")
+
+
+class _Owing:
+    """What decays owe, added up by the reads that lie behind them: the tile `energies`."""
+
+    def __init__(self, emit: Evaluator, instruction: Instruction, shape: Shape) -> None:
+        operators, states, d_operators, _, gradient, *_ = instruction.operands
+        self.emit, self.kernel, self.line = emit, emit.kernel, emit.kernel.line
+        self.target, self.gradient = emit.buffers.kept[d_operators], emit.buffers.name(gradient)
+        found = Moves(emit, operators, states, shape).blocks
+        assert found is not None
+        self.blocks, self.wide = found, found.diagonal
+        count = padded(emit.tiling.levels * (2 if shape.strong else shape.base - 1) + 1 + shape.strong)
+        extents = f"({count}, {emit.tiling.extent('K')})" if self.wide else f"({count},)"
+        self.line(f"energies = tl.zeros({extents}, tl.float32)")
+        self.line(f"reads = tl.arange(0, {count}){'[:, None]' if self.wide else ''}")
+
+    def owe(self, state: Callable[[], None], target: str | None = None) -> None:
+        """Add up what a `state` of the `level` gives to the decays before it, which the `read` is to remember."""
+        line = self.line
+        line(f"energy = {self.blocks.no_log}")
+        with self.kernel.block(f"for vt in range({self.emit.tiling.parts}):"):
+            self.emit.lane_here("V")
+            line(f"given = {self.blocks.beside('decay')} * {load(self.emit, self.gradient, 'level')}")
+            state()
+            if target:
+                line(f"tl.store({target}, tl.load({target}).to(tl.float32) + given)")
+            line("share = tl.sum(given * state, 1)")
+            line("energy += share" if self.wide else "energy += tl.sum(share, 0)")
+        line(f"energies += tl.where(reads == read, energy{'[None, :]' if self.wide else ''}, 0.0)")
+
+    def settle(self, row: str) -> None:
+        """Give the decays of the block of a `read` what lies behind it, and go on to the next."""
+        self.line("owed = tl.sum(tl.where(reads > read, energies, 0.0), 0)")
+        target = self.blocks.at(self.target, row)
+        self.line(f"tl.store({target}, tl.load({target}) + owed)")
+        self.line("read += 1")
+
+
+def _owe_levels(emit: Evaluator, shape: Shape, initial: str, owe: Callable[[Callable[[], None]], None]) -> None:
+    """What came before, level by level, owes as well."""
+    kernel, line = emit.kernel, emit.kernel.line
+    with kernel.block(f"for level in range(1, {kernel.parameter('M', 'M', varying=True)} + 1):"):
+        line(f"state = {emit.zeros(STATE)}")
+        with kernel.block(f"if {from_before(shape)}:"):
+            owe(lambda: before(emit, shape, initial, "state"))
 
 
 def entered(emit: Evaluator, instruction: Instruction, shape: Shape, name: str) -> None:
@@ -115,10 +149,11 @@ def entered(emit: Evaluator, instruction: Instruction, shape: Shape, name: str) 
     operators, states, _, _, gradient, operator, *_ = instruction.operands
     moves = Moves(emit, operators, states, shape)
     line = emit.kernel.line
-    line(f"end_level = tl.maximum(level, walks.apart(position + T, position, {shape.base}))")
+    end_level = f"tl.maximum(level, walks.apart(position + T, position, {shape.base}))"
+    line(f"end_level = {strong_left.END_LEVEL if shape.strong else end_level}")
     line(f"carried = {load(emit, emit.buffers.name(gradient), 'end_level')}")
     sizes(emit)
-    with last_chunk(emit) as place:
+    with last_chunks(emit, shape) as place:
         moves.by_chunk(operator, place, "carried", back=True)
     with nearest_first(emit, shape):
         moves.by_block("carried", back=True)
@@ -126,24 +161,29 @@ def entered(emit: Evaluator, instruction: Instruction, shape: Shape, name: str) 
 
 
 def left_adjoint(emit: Evaluator, instruction: Instruction, place: Place) -> None:
-    """dP and dv of what a last chunk that is not full has left level by level."""
+    """dP and dv of what the last chunks have left level by level."""
     assert isinstance(instruction.op, ops.LeftAdjoint)
     kernel, line, operand = emit.kernel, emit.kernel.line, emit.tiling.operand
-    gradient, pushed, v = instruction.operands
-    shape = shape_of(instruction.op.base, "weak", emit.tiling.chunk)
+    gradient, *moving, pushed, v = instruction.operands
+    shape = shape_of(instruction.op.base, instruction.op.admissibility, emit.tiling.chunk)
     keys, values = emit.value(pushed, place).name, emit.value(v, place).name
     d_keys, d_values = (emit.assign(x, emit.zeros(emit.dims(x))) for x in instruction.results)
     sizes(emit)
-    with kernel.block(f"if {place.chunk} == whole:"):
-        line(f"seen = tiles.level_of({emit.lane('C')}, rest, {shape.nearest}, {shape.base})[:, None]")
+    with kernel.block(f"if {place.chunk} >= whole - {int(shape.strong)}:"):
+        line(f"seen = {strong_left.seen_from_end(emit, shape, place)}[:, None]")
+        decays = [kept.Between(emit, x).of(f"{place.chunk} + 1", "N") for x in moving]
+        keys = " * ".join([keys, *decays])
+        held = f"if rest // walks.power(level - 1, {shape.base}) % {shape.base} > 0:"
         with (
-            kernel.block(f"for level in range(1, {shape.nearest}):"),
-            kernel.block(f"if rest // walks.power(level - 1, {shape.base}) % {shape.base} > 0:"),
+            kernel.block(f"for level in range(1, {strong_left.nearer(emit, shape)}):"),
+            nullcontext() if shape.strong else kernel.block(held),
         ):
             line(f"given = {load(emit, emit.buffers.name(gradient), 'level')}.to({operand})")
             for target, rows, state in ((d_keys, values, "tl.trans(given)"), (d_values, keys, "given")):
                 left = f"tl.where(seen == level, {rows}, 0.0).to({operand})"
                 line(f"{target} += {emit.dot(left, state)}")
+        for decay in decays:
+            line(f"{d_keys} *= {decay}")
     parts = frozenset({"V"} if emit.tiling.parts > 1 else ())
     for value, target, shared in zip(instruction.results, (d_keys, d_values), (parts, frozenset[str]()), strict=True):
         place.tiles[value] = Tile(target, emit.dims(value), shared)

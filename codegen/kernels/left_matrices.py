@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from maskdsl.chunk.program import Instruction
+from maskdsl.codegen.kernels.ends import Moves, farthest_first, last_chunk, nearest_first, sizes
 from maskdsl.codegen.kernels.evaluate import Evaluator
 from maskdsl.codegen.kernels.handed import STATE, load
-from maskdsl.codegen.kernels.states_left import (
-    Moves,
-    before,
-    farthest_first,
-    from_before,
-    last_chunk,
-    nearest_first,
-    sizes,
-)
+from maskdsl.codegen.kernels.states_left import before, from_before
 from maskdsl.codegen.kernels.tree import Shape, rank_of
 
 

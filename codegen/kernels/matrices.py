@@ -97,7 +97,7 @@ def descend(module: Module, stage: Stage, instruction: Instruction) -> None:
     matrix_tree.hand_down(module.evaluator(down, stage), instruction, shape, after)
     module.host += [downwards, f"    {_launch(module, down)}"]
     for result, gradient in zip(instruction.results[:2], (d_operators, d_states), strict=True):
-        kept[result] = dataclasses.replace(kept[gradient], row=shape.leaf)
+        kept[result] = dataclasses.replace(kept[gradient], row=shape.leaf(module.tiling.laid))
 
 
 WRITERS: Mapping[type, Callable[[Module, Stage, Instruction], None]] = {

@@ -148,7 +148,7 @@ class Module:
 
     def keep_blocks(self, value: str, shape: tree.Shape) -> Buffer:
         """The buffer of a value of blocks: a row for each that is kept."""
-        return self.buffers.keep(value, rows=shape.rows)
+        return self.buffers.keep(value, rows=shape.rows(self.tiling.laid))
 
     def _keep_logs(self, value: str, shape: tree.Shape) -> Buffer:
         return self.buffers.keep(value, rows=shape.log_rows(self.tiling.laid))
@@ -462,7 +462,7 @@ class Module:
         self.host.append(f"for low, high in hierarchy.downwards({count}, {base}, {SPAN if base == 2 else 1}):")
         self.host.append("    " + kernel.launch())
         d_leaves, d_writes, *_ = instruction.results
-        self.buffers.kept[d_writes] = dataclasses.replace(self.buffers.kept[d_states], row=shape.leaf)
+        self.buffers.kept[d_writes] = dataclasses.replace(self.buffers.kept[d_states], row=shape.leaf(self.tiling.laid))
         self.host.append(self.buffers.allocation(self.buffers.keep(d_leaves)))
         order = (("h", "H"), ("unit", "N"), ("b", "B"))
         kernel = self.new_kernel("leaves", "The gradient of each chunk's log decay.", order)
@@ -486,6 +486,7 @@ class Module:
         order = (("h", "H"), ("n", "N"), ("b", "B"))
         kernel = self.new_kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
         pairs.scores(self._emit_pairs(kernel, stage, instruction), instruction)
+        kernel.registers = self.registers("C", 168, kernel.warps)
         self.host.append(kernel.launch())
 
     def _pairs_adjoint(self, stage: Stage, instruction: Instruction) -> None:

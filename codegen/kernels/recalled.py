@@ -8,7 +8,7 @@ from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels.buffers import Buffer
 from maskdsl.codegen.kernels.evaluate import Evaluator
-from maskdsl.codegen.kernels.handed import STATE, address, mask
+from maskdsl.codegen.kernels.handed import STATE, address, mask, seen
 from maskdsl.codegen.kernels.matrix_walk import MatrixBlocks
 from maskdsl.codegen.kernels.tile import Place
 from maskdsl.codegen.kernels.tree import Blocks, Shape, gather_read, reads_of
@@ -37,22 +37,40 @@ def write(module: Module, stage: Stage, instruction: Instruction, shape: Shape, 
 
 
 def gather(emit: Evaluator, instruction: Instruction, shape: Shape, reads: Buffer) -> None:
-    """What chunks read of a level alone, and then what they read of it together with all below."""
-    kernel, line, base = emit.kernel, emit.kernel.line, shape.base
+    """What the chunks before `first` read of a level, and then what they read of it together with all below."""
+    kernel, line = emit.kernel, emit.kernel.line
     name = emit.buffers.name(instruction.results[4])
+    (_strong_readers if shape.strong else _weak_readers)(emit, shape)
+    for start, stop, target in (("0", "first", name), ("first", "last", f"{name}_sums")):
+        line(f"block = {emit.zeros(STATE)}")
+        with kernel.block(f"for n in range({start}, {stop}):"):
+            levels: str | None = "tl.maximum(tl.where(n > 0, 0, own), level)" if target == name else None
+            if shape.strong:
+                levels = seen(emit, Place("n"), "level")
+            _read(emit, instruction, shape, reads, levels)
+        line(f"tl.store({address(emit, target, 'level')}, block{mask(emit)})")
+
+
+def _strong_readers(emit: Evaluator, shape: Shape) -> None:
+    """Write the chunks that read what is at a level together with all below: from `first` to before `last`."""
+    line, size = emit.kernel.line, emit.tiling.chunk
+    line("held = walks.digits(position, 2)")
+    joined, parted = (
+        f"tl.minimum(tl.maximum(tl.cdiv(tiles.{met}(position, level), {size}) - position // {size}, 0), N)"
+        for met in ("all_met_at", "met_at")
+    )
+    line(f"first = tl.where(level <= held, {joined}, 0).to(tl.int32)")
+    line(f"last = tl.where(level < held, {parted}, tl.where(level == held, N, 0)).to(tl.int32)")
+
+
+def _weak_readers(emit: Evaluator, shape: Shape) -> None:
+    """The same; of those before, the first chunk reads row by row at levels that are `own`."""
+    line, base = emit.kernel.line, shape.base
     line(f"width = walks.width_within(tl.maximum(level - {shape.nearest}, 0), past + N, {base})")
     line("first = tl.minimum((past // width + 1) * width - past, N).to(tl.int32)")
     line(f"last = tl.minimum((past // (width * {base}) + 1) * width * {base} - past, N).to(tl.int32)")
     line(f"last = tl.where(level < {shape.nearest}, first, last)")
-    line(f"own = tiles.level_of({emit.lane('C')}, shift, {shape.nearest}, {base})")
-    for start, stop, target, weighed in (
-        ("0", "first", name, "tl.maximum(tl.where(n > 0, 0, own), level)"),
-        ("first", "last", f"{name}_sums", None),
-    ):
-        line(f"block = {emit.zeros(STATE)}")
-        with kernel.block(f"for n in range({start}, {stop}):"):
-            _read(emit, instruction, shape, reads, weighed)
-        line(f"tl.store({address(emit, target, 'level')}, block{mask(emit)})")
+    line(f"own = tiles.level_of({emit.lane('C')}, shift, {shape.nearest}, {shape.constants})")
 
 
 def _read(emit: Evaluator, instruction: Instruction, shape: Shape, reads: Buffer, levels: str | None) -> None:

@@ -29,19 +29,33 @@ class Shape:
         """BASE and STRONG of the functions in `maskdsl.codegen.tiles.walks`."""
         return f"{self.base}, {self.strong}"
 
+    def rows(self, laid: bool) -> str:
+        """The host's expression for the number of rows that blocks take.
+
+        Those of strong blocks that began before a sequence went on come first.
+        """
+        return ("3 * N" if laid else "2 * N") if self.strong else "N"
+
+    def row(self, kernel: Kernel, p: str, end: str) -> str:
+        """A kernel's expression for the row of the block of level `p` that ends at `end`."""
+        row = f"walks.slot({p}, {end}, {self.constants})"
+        return f"{row} + N" if self.strong and kernel.laid else row
+
     @property
-    def rows(self) -> str:
-        """The host's expression for the number of rows that blocks take."""
-        return "2 * N" if self.strong else "N"
+    def top(self) -> str:
+        """A kernel's expression for the highest level of blocks that are read, of a sequence laid out.
+
+        Weak ones of that level reach beyond its first chunk in any case, strong ones are no wider than it.
+        """
+        return "walks.digits(N, 2) - 1" if self.strong else f"walks.digits(N - 1, {self.base})"
 
     def log_rows(self, laid: bool) -> str:
         """The host's expression for the number of rows that the log decays of blocks take."""
         return f"(hierarchy.depth({levels_of(laid, self.base)}, {self.base}) + 1) * N"
 
-    @property
-    def leaf(self) -> str:
+    def leaf(self, laid: bool) -> str:
         """The row of the block that is chunk n."""
-        return "(2 * {n})" if self.strong else "{n}"
+        return ("(2 * {n} + N)" if laid else "(2 * {n})") if self.strong else "{n}"
 
     def reads(self, laid: bool) -> str:
         """The host's expression for how many blocks a chunk may read, and what came before them, as one more."""
@@ -67,16 +81,16 @@ def shape_of(base: int, admissibility: Admissibility, chunk: int) -> Shape:
 def reads_by(kernel: Kernel, chunk: str, shape: Shape) -> str:
     """How many blocks a chunk reads."""
     if kernel.laid:
-        return f"walks.reads_since({chunk}, past, {shape.base})"
+        return f"walks.reads_since({chunk}, past, {shape.constants})"
     return f"walks.reads({chunk}, {shape.constants})"
 
 
 def rank_of(kernel: Kernel, shape: Shape, p: str, end: str) -> None:
     """Write the `rank` of a chunk's read of the block of a level that ends there."""
     kernel.line(f"number = {kernel.absolute(end)} // walks.power({p}, {shape.base}) - 1")
-    if kernel.laid:
+    if kernel.laid and not shape.strong:
         # larger blocks than cover all chunks are one
-        kernel.line(f"top = walks.digits(N - 1, {shape.base})")
+        kernel.line(f"top = {shape.top}")
         kernel.line(f"number = tl.where({p} < top, number, 0)")
         p = f"tl.minimum({p}, top)"
     kernel.line(f"rank = walks.entry({p}, number, {shape.constants})")
@@ -146,12 +160,22 @@ def lift(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buffer)
     blocks = Blocks(emit, shape, *instruction.results[:2])
     kernel.line(f"narrow = walks.power({kernel.parameter('low', 'low', varying=True)}, {shape.base})")
     kernel.line(f"wide = walks.power({kernel.parameter('high', 'high', varying=True)}, {shape.base})")
-    with _ends(kernel, "narrow"):
+    with _fitting(kernel, shape, "narrow"), _ends(kernel, "narrow"):
         kernel.line("n = end - 1")
-        kernel.line(f"row = walks.slot(low, end, {shape.constants})")
+        kernel.line(f"row = {shape.row(kernel, 'low', 'end')}")
         kernel.line(f"state = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
         kernel.line(f"log = tl.load({blocks.log_at('low', 'end')})")
         _join(emit, blocks, shape, after, "state", "log", "low")
+
+
+@contextmanager
+def _fitting(kernel: Kernel, shape: Shape, width: str) -> Iterator[None]:
+    """What is done with blocks of a width where a sequence has any: strong ones no wider than it is."""
+    if not (shape.strong and kernel.laid):
+        yield
+        return
+    with kernel.block(f"if {width} <= N:"):
+        yield
 
 
 @contextmanager
@@ -178,12 +202,13 @@ def _join(emit: Evaluator, blocks: Blocks, shape: Shape, after: Buffer, state: s
     line(f"width = walks.power(p, {shape.base})")
     line("end = n + 1")
     line(f"tl.store({blocks.log_at('p', 'end')}, decay)")
-    with kernel.block(f"while ({kernel.absolute('end')} % (width * {shape.base}) == 0) & (width < wide):"):
+    fits = " & (2 * width <= N)" if shape.strong and kernel.laid else ""
+    with kernel.block(f"while ({kernel.absolute('end')} % (width * {shape.base}) == 0) & (width < wide){fits}:"):
         if shape.strong:
             _keep(blocks, "p")
         line("tl.debug_barrier()")
         with siblings(kernel, f"range(1, {shape.base})"):
-            line(f"row = walks.slot(p, end - sibling * width, {shape.constants})")
+            line(f"row = {shape.row(kernel, 'p', 'end - sibling * width')}")
             line(f"tl.store({blocks.at(after, 'row')}, decay)")
             line(f"earlier = tl.load({blocks.state_at(blocks.states, 'row')}).to(tl.float32)")
             line(f"block += tiles.exp({blocks.beside('decay')}) * earlier")
@@ -207,7 +232,7 @@ def siblings(kernel: Kernel, counted: str, width: str = "width") -> Iterator[Non
 
 def _keep(blocks: Blocks, p: str) -> None:
     line = blocks.kernel.line
-    line(f"row = walks.slot({p}, end, {blocks.shape.constants})")
+    line(f"row = {blocks.shape.row(blocks.kernel, p, 'end')}")
     line(f"tl.store({blocks.state_at(blocks.states, 'row')}, block)")
 
 
@@ -240,7 +265,7 @@ def gather_read(emit: Evaluator, blocks: Blocks, queries: str, gradient: str, pl
 
 def level_read(kernel: Kernel, shape: Shape) -> str:
     """The level at which the block of a program is read: what covers all chunks may be larger than its `p` tells."""
-    if kernel.laid:
+    if kernel.laid and not shape.strong:
         ends = f"(number + 1) * walks.power(p, {shape.base})"
         return f"(tl.where(p < top, p, walks.read_level(N, {ends}, p, {shape.constants})) + {shape.nearest})"
     return f"(p + {shape.nearest})"
@@ -249,7 +274,7 @@ def level_read(kernel: Kernel, shape: Shape) -> str:
 def own_row(kernel: Kernel, shape: Shape) -> str:
     """The row of the block `number` of level `p`."""
     back = " - past" if kernel.laid else ""
-    return f"walks.slot(p, (number + 1) * walks.power(p, {shape.base}){back}, {shape.constants})"
+    return shape.row(kernel, "p", f"(number + 1) * walks.power(p, {shape.base}){back}")
 
 
 def write_readers(kernel: Kernel, shape: Shape) -> None:
@@ -261,6 +286,10 @@ def write_readers(kernel: Kernel, shape: Shape) -> None:
         line(f"rank = walks.entry(p, number, {consts})")
         return
     line(f"first = walks.first_reader(p, number, {consts}) - past")
+    if shape.strong:
+        line(f"last = tl.minimum(walks.last_reader(p, number, {consts}) - past, N)")
+        line(f"rank = walks.entry(p, number, {consts})")
+        return
     line(f"last = tl.where(p < top, walks.last_reader(p, number, {consts}) - past, N)")
     line("last = tl.minimum(last, N)")
     line(f"rank = walks.entry(p, tl.where(p < top, number, 0), {consts})")
@@ -306,9 +335,9 @@ def descend_to_block(kernel: Kernel, shape: Shape) -> None:
 
 
 def _choose_laid(kernel: Kernel, shape: Shape) -> None:
-    """The same for blocks aligned by the sequence; those of level `top` reach beyond its first chunk in any case."""
+    """The same for blocks aligned by the sequence, up to those of level `top`."""
     line, count = kernel.line, f"(past + N) // walks.power(p, {shape.base}) - past // walks.power(p, {shape.base})"
-    line(f"top = walks.digits(N - 1, {shape.base})")
+    line(f"top = {shape.top}")
     line("p = top")
     line("number = unit")
     line(f"count = {count}")
@@ -319,6 +348,8 @@ def _choose_laid(kernel: Kernel, shape: Shape) -> None:
     with kernel.block("if number >= count:"):
         line("return")
     line(f"number += past // walks.power(p, {shape.base})")
+    if shape.strong:
+        return
     with kernel.block(f"if (p < top) & (number % {shape.base} == {shape.base - 1}):"):
         line("return")
 
@@ -372,15 +403,15 @@ def descend(emit: Evaluator, instruction: Instruction, shape: Shape, after: Buff
     line("width = wide")
     with kernel.block(f"while p > {low}:"):
         line(f"child = width // {shape.base}")
-        with _ends(kernel, "width"):
-            line(f"row = walks.slot(p, end, {shape.constants})")
+        with _fitting(kernel, shape, "width"), _ends(kernel, "width"):
+            line(f"row = {shape.row(kernel, 'p', 'end')}")
             line(f"block = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
             if shape.strong:
-                line(f"row = walks.slot(p - 1, end, {shape.constants})")
+                line(f"row = {shape.row(kernel, 'p - 1', 'end')}")
                 line(f"own = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
                 line(f"tl.store({blocks.state_at(down, 'row')}, own + block)")
             with siblings(kernel, f"range(1, {shape.base})", "child"):
-                line(f"row = walks.slot(p - 1, end - sibling * child, {shape.constants})")
+                line(f"row = {shape.row(kernel, 'p - 1', 'end - sibling * child')}")
                 line(f"decay = tiles.exp(tl.load({blocks.at(after, 'row')}))")
                 line(f"handed = {blocks.beside('decay')} * block")
                 line(f"own = tl.load({blocks.state_at(down, 'row')}).to(tl.float32)")
@@ -413,20 +444,22 @@ def leaves(emit: Evaluator, instruction: Instruction, shape: Shape, shares: Buff
     base, parts, back = shape.base, shares.count, " - past" if kernel.laid else ""
     read = "" if shape.strong else f" & (number % {base} < {base - 1})"
     if kernel.laid:
-        line(f"top = walks.digits(N - 1, {base})")
+        line(f"top = {shape.top}")
+    if kernel.laid and not shape.strong:
         read = f" & ((p == top) | (number % {base} < {base - 1}))"
     with kernel.block("while p <= top:" if kernel.laid else f"while width <= {kernel.size('N')}:"):
         line(f"number = {kernel.absolute('n')} // width")
         with kernel.block(f"if ((number + 1) * width{back} <= N){read}:"):
-            line(f"row = walks.slot(p, (number + 1) * width{back}, {shape.constants})")
+            line(f"row = {shape.row(kernel, 'p', f'(number + 1) * width{back}')}")
             line(f"total += tl.load({blocks.at(given, 'row')})")
         # what comes before the sequence is there for no chunk
         first = f"tl.maximum(number // {base} * {base}, past // width)" if kernel.laid else f"number // {base} * {base}"
+        joined = " & (p < top)" if kernel.laid and shape.strong else ""
         with (
-            kernel.block(f"if (number // {base} + 1) * {base} * width{back} <= N:"),
+            kernel.block(f"if ((number // {base} + 1) * {base} * width{back} <= N){joined}:"),
             kernel.block(f"for sibling in range({first}, number):"),
         ):
-            line(f"row = walks.slot(p, (sibling + 1) * width{back}, {shape.constants})")
+            line(f"row = {shape.row(kernel, 'p', f'(sibling + 1) * width{back}')}")
             step = emit.buffers.part_step(kernel, shares)
             with kernel.block(f"for part in range({parts}):"):
                 line(f"total += tl.load({blocks.at(shares, 'row')} + part * {step})")

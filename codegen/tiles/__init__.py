@@ -14,12 +14,15 @@ from maskdsl.codegen.tiles.pairs import near, tril
 from maskdsl.codegen.tiles.pairs_adjoint import pair_weights_adjoint
 from maskdsl.codegen.tiles.positions import count_levels, held_levels, lowest_level, reach, slot_levels
 from maskdsl.codegen.tiles.products import dot
+from maskdsl.codegen.tiles.remembered import all_met_at, apart_at, first_at, met_at
 from maskdsl.codegen.tiles.scalars import exp, narrow_exp, softplus
 from maskdsl.codegen.tiles.sequences import blank, places, resumed_places, sequence_of
 from maskdsl.codegen.tiles.spans import spans, spans_adjoint
 from maskdsl.codegen.tiles.sums import cumsum, folded
 
 __all__ = [
+    "all_met_at",
+    "apart_at",
     "blank",
     "count_levels",
     "cumsum",
@@ -28,12 +31,14 @@ __all__ = [
     "decay_dots",
     "dot",
     "exp",
+    "first_at",
     "folded",
     "held_levels",
     "inverse",
     "level_column",
     "level_of",
     "lowest_level",
+    "met_at",
     "narrow_exp",
     "near",
     "pair_weights",

@@ -77,9 +77,9 @@ def level_column(lam: tl.tensor, level: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def level_of(t: tl.tensor, s: tl.tensor, COUNT: tl.constexpr, BASE: tl.constexpr) -> tl.tensor:
-    """The level, below COUNT, at which positions t and s are apart under weak admissibility."""
-    return _level(t, s, COUNT, BASE, False)
+def level_of(t: tl.tensor, s: tl.tensor, COUNT: tl.constexpr, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
+    """The level, below COUNT, at which positions s <= t are apart; one that is farther is at the last of these."""
+    return _level(t, s, COUNT, BASE, STRONG)
 
 
 @triton.jit

@@ -67,21 +67,29 @@ def reads(n: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def reads_since(n: tl.tensor, past: tl.tensor, BASE: tl.constexpr) -> tl.tensor:
-    """How many weak blocks chunk n of a sequence reads that has come to chunk `past` before; n counts from there.
+def reads_since(n: tl.tensor, past: tl.tensor, BASE: tl.constexpr, STRONG: tl.constexpr) -> tl.tensor:
+    """How many blocks chunk n of a sequence reads that has come to chunk `past` before; n counts from there.
 
     One that began earlier holds what there is of it.
     """
     count = 0
-    rest = n + past
-    other = past
-    while rest > other:
-        if rest // BASE == other // BASE:
-            count += rest - other
-        else:
-            count += rest % BASE
-        rest //= BASE
-        other //= BASE
+    if STRONG:
+        end = n - 1
+        p = 0
+        while end > 0:
+            p = read_level(n + past, end + past, p, BASE, STRONG)
+            end -= 1 << p
+            count += 1
+    else:
+        rest = n + past
+        other = past
+        while rest > other:
+            if rest // BASE == other // BASE:
+                count += rest - other
+            else:
+                count += rest % BASE
+            rest //= BASE
+            other //= BASE
     return count
 
 

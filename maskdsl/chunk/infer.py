@@ -27,8 +27,8 @@ _COUNTS: Mapping[type[Operation], Sequence[int]] = {
     ops.DecayDot: range(3, 4),
     ops.DecayDots: range(4, 5),
     ops.DecayDotAdjoint: range(4, 5),
-    ops.TreeAdjoint: range(4, 8),
-    ops.LeftAdjoint: range(3, 4),
+    ops.TreeAdjoint: range(4, 10),
+    ops.LeftAdjoint: (3, 4),
     ops.Walk: range(4, 6),
     ops.WalkAdjoint: range(5, 7),
     ops.Band: range(4, 8),
@@ -200,14 +200,16 @@ def _between_chunks(op: Operation, x: Types) -> Types | None:
             last = ((*batch, "S", "M", "K", "V"),) if final else ()
             _require(not initial or x[-1][2:] == ("S", "M", "K", "V"), "an initial state")
             return tuple(_replace(t, 2, node) for t in x[:2]) + last
-        case ops.TreeAdjoint(_, initial, final):
+        case ops.TreeAdjoint(_, initial, final, admissibility):
             _require_operator(x[0], x[1])
             _require(x[:2] == x[2:4], "gradients of the types of the nodes")
-            _require(len(x) == 4 + 2 * final + (initial and final), "a gradient and operators of a final state")
+            given = 4 + (2 if admissibility == "weak" else 4) * final
+            _require(len(x) == given + (initial and final), "a gradient and operators of a final state")
             chunk = ax.chunks(ax.chunk_size(x[1][2]))
-            return tuple(_replace(t, 2, chunk) for t in x[:2]) + x[6:]
-        case ops.LeftAdjoint():
-            gradient, key, value = x
+            return tuple(_replace(t, 2, chunk) for t in x[:2]) + x[given:]
+        case ops.LeftAdjoint(_, admissibility):
+            _require(len(x) == 3 + (admissibility == "strong"), "operators under strong admissibility")
+            gradient, *_, key, value = x
             _require(gradient[2:] == ("S", "M", key[-1], value[-1]), "the gradient of final states")
             _require(key[3] == value[3], "a value a key")
             return key, value

@@ -69,14 +69,13 @@ class Interpreter:
             case ops.SelectAdjoint(base, admissibility):
                 lam = torch.zeros(*x[0].shape[:-1], self.sizes["L"], dtype=x[0].dtype)
                 return self._adjoint(ops.Select(base, admissibility), [x[0], lam], types)
-            case ops.TreeAdjoint(base, initial, final) if "S" in self.sizes:
-                return self._laid_tree_adjoint(ops.Tree(base, initial, final), x, types)
+            case ops.TreeAdjoint(base, initial, final, admissibility) if "S" in self.sizes:
+                return self._laid_tree_adjoint(ops.Tree(base, initial, final, admissibility), x, types)
             case ops.TreeAdjoint(base):
                 return self._tree_adjoint(base, x, types)
-            case ops.LeftAdjoint(base):
-                size = ax.chunk_size(types[1][3])
-                leave = functools.partial(interpret_slots.left_by_keys, base, self.sequences, size, self.sizes["L"] - 1)
-                return _vjp(leave, x[1:], x[:1])
+            case ops.LeftAdjoint():
+                leave = functools.partial(self._left_by_keys, op, ax.chunk_size(types[-1][3]), x[1])
+                return _vjp(leave, x[-2:], x[:1])
             case ops.Tree() if "S" in self.sizes:
                 size = ax.chunk_size(types[1][2])
                 written = [x[0], x[1], *(x[4:] if op.final else [])]
@@ -84,8 +83,7 @@ class Interpreter:
                     op, written, ops.matrices(types[:2]), self.sequences, size, self.sizes["L"]
                 )
                 if op.final:
-                    left = interpret_slots.left_by_keys(op.base, self.sequences, size, self.sizes["L"] - 1, x[2], x[3])
-                    last = last + left
+                    last = last + self._left_by_keys(op, size, x[0], x[2], x[3])
                 return *found, *([last] if op.final else [])
             case ops.Tree(base):
                 return _tree(base, x[0], x[1], ops.matrices(types))
@@ -143,6 +141,8 @@ class Interpreter:
                 return interpret_slots.unlay(x[0], self.sequences, self.sizes["T"])
             case ops.Cast():
                 return x[0]
+            case ops.Shift(by) if "S" in self.sizes and types[0][2] != "1":
+                return interpret_slots.shift(x[0], by, self.sequences, ax.chunk_size(types[0][2]))
             case ops.Shift(by):
                 return _shift(x[0], by)
             case ops.Transpose():
@@ -215,12 +215,22 @@ class Interpreter:
     def _laid_tree_adjoint(self, op: ops.Tree, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         size, matrices = ax.chunk_size(types[1][2]), ops.matrices(types[:2])
         count = ax.extent(ax.chunks(size), self.sizes)
+        keys = x[6:8] if op.admissibility == "strong" else []
 
         def blocks(a: Tensor, h: Tensor, *initial: Tensor) -> tuple[Tensor, ...]:
             found = interpret_slots.tree(op, [a, h, *initial], matrices, self.sequences, size, self.sizes["L"])
-            return found if op.final else found[:2]
+            left = self._left_by_keys(op, size, a, *keys) if op.final and keys else 0
+            return (*found[:2], found[2] + left) if op.final else found[:2]
 
-        return _vjp(blocks, [x[0][:, :, :count], x[1][:, :, :count], *x[6:]], x[2:5])
+        return _vjp(blocks, [x[0][:, :, :count], x[1][:, :, :count], *x[6 + len(keys) :]], x[2:5])
+
+    def _left_by_keys(
+        self, op: ops.Tree | ops.LeftAdjoint, size: int, operators: Tensor, pushed: Tensor, v: Tensor
+    ) -> Tensor:
+        slots = interpret_slots.Slots(self.sequences, size, self.sizes["L"] - 1)
+        # under weak admissibility they are keys of last chunks, which nothing moves on
+        moves = operators if op.admissibility == "strong" else None
+        return interpret_slots.left_by_keys(op, slots, moves, pushed, v)
 
     def _tree_adjoint(self, base: int, x: list[Tensor], types: list[Axes]) -> Sequence[Tensor]:
         # the leaves of a tree are its first nodes

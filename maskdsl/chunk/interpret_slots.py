@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.sequences import Sequences, Slot
-from maskdsl.mask.levels import carry, level
+from maskdsl.mask.levels import Admissibility, carry, level
 
 
 def lay(x: Tensor, sequences: Sequences, size: int, slots: int) -> Tensor:
@@ -31,6 +32,17 @@ def unlay(x: Tensor, sequences: Sequences, length: int) -> Tensor:
         for n, slot in enumerate(sequences.slots(b, x.shape[3])):
             for c, token in slot.rows():
                 result[b, token] = x[b, :, n, c]
+    return result
+
+
+def shift(x: Tensor, by: int, sequences: Sequences, size: int) -> Tensor:
+    """result[n] = x[n - by] where both are slots of one sequence, else zero."""
+    result = torch.zeros_like(x)
+    for b in range(result.shape[0]):
+        slots = sequences.slots(b, size)
+        for n, slot in enumerate(slots):
+            if 0 <= n - by < len(slots) and slots[n - by].sequence == slot.sequence:
+                result[b, :, n] = x[b, :, n - by]
     return result
 
 
@@ -118,13 +130,13 @@ def tree(
                 block = [m for m in range(n + 1) if _within(slots[m], slot, size, end - width)]
                 for node, made in zip(nodes, _composed(steps[:, block], states[:, block], matrices), strict=True):
                     node[b, :, p * count + n] = made
-    final = _left_by_blocks(op, operators, writes, initial, matrices, _Slots(sequences, size, levels - 1))
+    final = _left_by_blocks(op, operators, writes, initial, matrices, Slots(sequences, size, levels - 1))
     # all rows and heads that share an operator have the same
     return nodes[0][: operators.shape[0], : operators.shape[1]], nodes[1], final
 
 
 @dataclass(frozen=True)
-class _Slots:
+class Slots:
     """Slots of `size` positions, and how many levels a memory has."""
 
     all: Sequences
@@ -133,10 +145,18 @@ class _Slots:
 
     @property
     def sequences(self) -> int:
+        """How many sequences a batch row holds."""
         return len(self.all.positions[0])
 
     def of(self, row: int) -> list[Slot]:
+        """Those of a batch row, in order."""
         return self.all.slots(row, self.size)
+
+    def in_blocks(self, row: int, slot: Slot, admissibility: Admissibility) -> bool:
+        """Whether what a slot writes is seen as a whole from the end of its sequence."""
+        if admissibility == "weak":
+            return slot.end % self.size == 0
+        return self.all.after(row, slot.sequence) // self.size - slot.origin // self.size >= 2
 
 
 def _within(slot: Slot, last: Slot, size: int, begin: int) -> bool:
@@ -159,39 +179,50 @@ def _moved(operator: Tensor, state: Tensor, matrix: bool) -> Tensor:
 
 
 def _left_by_blocks(
-    op: ops.Tree, operators: Tensor, writes: Tensor, initial: Sequence[Tensor], matrices: bool, slots: _Slots
+    op: ops.Tree, operators: Tensor, writes: Tensor, initial: Sequence[Tensor], matrices: bool, slots: Slots
 ) -> Tensor:
-    """What every sequence leaves at each level of what came before and of its full chunks, slot by slot."""
+    """What every sequence leaves at each level of what came before and of chunks seen as a whole, slot by slot."""
     batch, heads = torch.broadcast_shapes(*(each.shape[:2] for each in (operators, writes, *initial)))
     count = writes.shape[2]
     final = writes.new_zeros(batch, heads, slots.sequences, slots.levels, *writes.shape[3:])
     if initial:
         final = final + initial[0]
     steps, states = (each.expand(batch, heads, count, *each.shape[3:]) for each in (operators, writes))
-    memory = {(b, s): list(final[b, :, s].unbind(1)) for b in range(batch) for s in range(slots.sequences)}
+    memory = {}
+    for b, s in itertools.product(range(batch), range(slots.sequences)):
+        began, after = slots.all.positions[b][s], slots.all.after(b, s)
+        left = [torch.zeros_like(final[b, :, s, 0]) for _ in range(slots.levels)]
+        for j in range(1, slots.levels + 1):
+            _add(left, carry(after, began, j, op.base, op.admissibility), final[b, :, s, j - 1])
+        memory[b, s] = left
     for b in range(batch):
         for n, slot in enumerate(slots.of(b)):
-            before = memory[b, slot.sequence]
-            after = [torch.zeros_like(state) for state in before]
-            for j, state in enumerate(before, 1):
-                goes = carry(slot.end, slot.start, j, op.base)
-                _add(after, goes, _moved(steps[b, :, n], state, matrices))
-            if slot.end % slots.size == 0:
-                _add(after, level(slot.end, slot.start, op.base), states[b, :, n])
-            memory[b, slot.sequence] = after
+            left = [_moved(steps[b, :, n], state, matrices) for state in memory[b, slot.sequence]]
+            if slots.in_blocks(b, slot, op.admissibility):
+                seen = level(slots.all.after(b, slot.sequence), slot.start, op.base, op.admissibility)
+                _add(left, seen, states[b, :, n])
+            memory[b, slot.sequence] = left
     return _stacked(memory, final)
 
 
-def left_by_keys(base: int, sequences: Sequences, size: int, levels: int, pushed: Tensor, v: Tensor) -> Tensor:
-    """(P, v) -> what the keys of a last chunk that is not full leave at each level, [B, H, S, M, K, V]."""
-    batch, heads, count = torch.broadcast_shapes(pushed.shape[:3], v.shape[:3])
-    pushed, v = (each.expand(batch, heads, count, *each.shape[3:]) for each in (pushed, v))
-    final = v.new_zeros(batch, heads, len(sequences.positions[0]), levels, pushed.shape[-1], v.shape[-1])
+def left_by_keys(
+    op: ops.Tree | ops.LeftAdjoint, slots: Slots, operators: Tensor | None, pushed: Tensor, v: Tensor
+) -> Tensor:
+    """(A, P, v) -> what keys of the last chunks leave at each level, [B, H, S, M, K, V]; without A nothing moves on."""
+    given = [x for x in (pushed, v, operators) if x is not None]
+    batch, heads, count = torch.broadcast_shapes(*(x.shape[:3] for x in given))
+    pushed, v, *steps = (x.expand(batch, heads, count, *x.shape[3:]) for x in given)
+    final = v.new_zeros(batch, heads, slots.sequences, slots.levels, pushed.shape[-1], v.shape[-1])
     memory = {(b, s): list(final[b, :, s].unbind(1)) for b in range(batch) for s in range(final.shape[2])}
     for b in range(batch):
-        for n, slot in enumerate(sequences.slots(b, size)):
-            for c, token in slot.rows() if slot.end % size else ():
-                seen = level(slot.end, slot.start + token - slot.token, base)
+        for n, slot in enumerate(slots.of(b)):
+            if slots.in_blocks(b, slot, op.admissibility):
+                continue
+            for x in steps:
+                memory[b, slot.sequence] = [_moved(x[b, :, n], each, matrix=False) for each in memory[b, slot.sequence]]
+            after = slots.all.after(b, slot.sequence)
+            for c, token in slot.rows():
+                seen = level(after, slot.start + token - slot.token, op.base, op.admissibility)
                 _add(memory[b, slot.sequence], seen, pushed[b, :, n, c, :, None] * v[b, :, n, c, None, :])
     return _stacked(memory, final)
 
@@ -217,20 +248,27 @@ def walk(op: ops.Walk, x: Sequence[Tensor], matrices: bool, sequences: Sequences
             own = [each[b, :, min(n, each.shape[2] - 1)] for each in (given[0], given[3])]
             rows = _Rows(slot, [own[0], own[0].new_zeros(1), own[0], result[b, :, n]], [own[1]])
             first = next(m for m in range(n + 1) if found[m].sequence == slot.sequence)
-            begin, last = found[first].start, n
+            begin, last = found[first].start, n - (op.admissibility == "strong")
             while last > first:
-                end = found[last].origin // size
-                p = max(p for p in range(end.bit_length() + 1) if end % op.base**p == 0)
+                p = _read_next(op, slot.origin // size, found[last].origin // size)
                 node = min(p, blocks.shape[2] // slots - 1) * slots + last - 1
-                seen = level(slot.origin, found[last - 1].origin, op.base)
+                seen = level(slot.origin, found[last - 1].origin, op.base, op.admissibility)
                 result[b, :, n] += rows.weighted(lambda t, seen=seen: seen) @ given[2][b, :, node]  # type: ignore[misc]
                 rows.queries = _pulled(rows.queries, given[1][b, :, node], matrices)
                 last -= min(op.base**p, last - first)
             for memory in initial:
                 for j in range(1, memory.shape[3] + 1):
-                    weighed = rows.weighted(lambda t, j=j, begin=begin: carry(t, begin, j, op.base))  # type: ignore[misc]
+                    seen_at = functools.partial(carry, pos=begin, j=j, base=op.base, admissibility=op.admissibility)
+                    weighed = rows.weighted(seen_at)
                     result[b, :, n] += weighed @ memory.expand(batch, heads, -1, -1, -1, -1)[b, :, slot.sequence, j - 1]
     return result
+
+
+def _read_next(op: ops.Walk, chunk: int, end: int) -> int:
+    """The level of the block that a chunk reads and that ends before chunk `end`."""
+    if op.admissibility == "weak":
+        return max(p for p in range(end.bit_length() + 1) if end % op.base**p == 0)
+    return next(p for p in itertools.count() if (end - 2**p) >> (p + 1) == (chunk >> (p + 1)) - 1)
 
 
 def _pulled(queries: Tensor, operator: Tensor, matrix: bool) -> Tensor:

@@ -128,7 +128,7 @@ class Unchunk(Operation):
 
 @dataclass(frozen=True)
 class Shift(Operation):
-    """result[n] = x[n - by] along the chunk axis, zero where there is no such chunk."""
+    """result[n] = x[n - by] along the chunk axis, zero where there is no such chunk, or it is of another sequence."""
 
     by: int
 
@@ -354,32 +354,39 @@ class Tree(Operation):
     Blocks compose: (A2, H2) after (A1, H1) is (A2 A1, A2 H1 + H2); of logs, (A2 + A1, exp(A2) * H1 + H2).
 
     In a program that is laid out, blocks are aligned by position 0 of a sequence and hold as much as it has of them,
-    and a tree may be of chunks to which P' v is written. F is what that leaves at each level, as in `Relay`, where the
-    tree has a `final` state; I comes in where it has an `initial` one as well.
+    and a tree may be of chunks to which P' v is written. F is what that leaves at each level, as in `Relay` of the same
+    `admissibility`, where the tree has a `final` state; I comes in where it has an `initial` one as well.
     """
 
     base: int
     initial: bool = False
     final: bool = False
+    admissibility: Admissibility = "weak"
 
 
 @dataclass(frozen=True)
 class TreeAdjoint(Operation):
-    """(EA, EH, dEA, dEH[, dF, A][, I]) -> dA, dH[, dI]; what P and v get is another operation's business."""
+    """(EA, EH, dEA, dEH[, dF, A][, P, v][, I]) -> dA, dH[, dI]; what P and v get is another operation's business.
+
+    P and v are there under strong admissibility, where the last chunk decays what keys of the one before it leave.
+    """
 
     base: int
     initial: bool = False
     final: bool = False
+    admissibility: Admissibility = "weak"
 
 
 @dataclass(frozen=True)
 class LeftAdjoint(Operation):
-    """(dF, P, v) -> dP, dv: the gradients of a tree's final states with respect to keys and values.
+    """(dF[, A], P, v) -> dP, dv: the gradients of a tree's final states with respect to keys and values.
 
-    Only those of a last chunk that is not full have any; what full chunks write comes in as H.
+    Only those of a last chunk that is not full have any; what full chunks write comes in as H. Under strong
+    admissibility those of the chunk before the last position's have some too, and A is there.
     """
 
     base: int
+    admissibility: Admissibility = "weak"
 
 
 @dataclass(frozen=True)

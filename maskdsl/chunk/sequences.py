@@ -34,14 +34,18 @@ class Sequences:
     bounds: tuple[tuple[int, ...], ...]
     positions: tuple[tuple[int, ...], ...]
 
+    def after(self, row: int, sequence: int) -> int:
+        """The position after the last token of a sequence."""
+        begin, end = self.bounds[row][sequence : sequence + 2]
+        return self.positions[row][sequence] + end - begin
+
     def slots(self, row: int, size: int) -> list[Slot]:
         """The slots of a batch row that hold tokens, in order."""
         return [slot for s in range(len(self.positions[row])) for slot in self._of(row, s, size)]
 
     def _of(self, row: int, sequence: int, size: int) -> Iterator[Slot]:
-        token, beyond = self.bounds[row][sequence : sequence + 2]
+        token, stop = self.bounds[row][sequence], self.after(row, sequence)
         begin = start = self.positions[row][sequence]
-        stop = begin + beyond - token
         while start < stop:
             origin = start // size * size
             end = min(origin + size, stop)

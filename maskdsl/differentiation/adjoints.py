@@ -231,12 +231,15 @@ class Adjoints:
         build, op = self.build, instruction.op
         assert isinstance(op, ops.Tree)
         operator, _, *keys_and_initial = instruction.operands
-        keys, ends = keys_and_initial[:2], [operator, *keys_and_initial[2:]] if op.final else []
-        adjoint = ops.TreeAdjoint(op.base, op.initial, op.final)
+        keys, strong = keys_and_initial[:2], op.admissibility == "strong"
+        ends = [operator, *keys_and_initial[0 if strong else 2 :]] if op.final else []
+        adjoint = ops.TreeAdjoint(op.base, op.initial, op.final, op.admissibility)
         d_operator, d_writes, *d_initial = build.apply(
             adjoint, *instruction.results[:2], *grads, *ends, name="d_leaves"
         )
-        d_keys = build.apply(ops.LeftAdjoint(op.base), grads[2], *keys, name="d_left") if op.final else ()
+        moved = [operator] if strong else []
+        left = ops.LeftAdjoint(op.base, op.admissibility)
+        d_keys = build.apply(left, grads[2], *moved, *keys, name="d_left") if op.final else ()
         return [d_operator, d_writes, *d_keys, *d_initial]
 
     def reduce(self, grad: str, target: Axes) -> str:

@@ -3,6 +3,9 @@
     o, F = Relay(R, A, P, v, I, lam)    -->    EA, EH, F = Tree(A, P' v, P, v, I)
                                                o = Walk(R, EA, EH, lam, I)
 
+                                               under strong admissibility, A' the operator of the chunk before:
+                                               o = Band(R, A, P, v, lam) + Walk(R exp(A'), EA, EH, lam, I)
+
     o, F = Relay(R, A, P, v, I)         -->    S, F = Scan(A, P' v, I)
                                                o = R S
 
@@ -69,16 +72,22 @@ def _relayed(
         assert a is None, "scans solve for rank-one steps without levels"
         states, *last = build.apply(ops.Scan(initial=begins, final=ends), operator, writes, *memory, name="before")
         return build(ops.Dot(), queries, states, name="carried_over"), *last
-    if instruction.op.admissibility == "strong":
-        raise Unsupported("Levels of strong admissibility are handed on: there are no kernels for it.")
+    base, admissibility = instruction.op.base, instruction.op.admissibility
+    strong = admissibility == "strong"
     if a is not None and b is not None:
+        if strong:
+            raise Unsupported("Rank-one steps are handed on under a strong hierarchy: there are no kernels for it.")
         operator = _matrix(build, operator, a, b)
-    base = instruction.op.base
     written = [pushed, v, *memory] if ends else []
-    tree = ops.Tree(base, initial=begins and ends, final=ends)
+    tree = ops.Tree(base, begins and ends, ends, admissibility)
     operators, blocks, *last = build.apply(tree, operator, writes, *written, name="tree")
-    walk = ops.Walk(base, "weak", initial=begins)
-    return build(walk, queries, operators, blocks, lam, *memory, name="walked"), *last
+    pulled = _past(build, queries, operator) if strong else queries
+    walk = ops.Walk(base, admissibility, initial=begins)
+    out = build(walk, pulled, operators, blocks, lam, *memory, name="walked")
+    if strong:
+        near = build(ops.Band(1, None, base, admissibility), queries, operator, pushed, v, lam, name="banded")
+        out = build(ops.Map(ops.argument(0) + ops.argument(1)), near, out, name="beyond")
+    return out, *last
 
 
 def _slid(
@@ -96,6 +105,14 @@ def _slid(
     band = ops.Band(lags_of(op.width, size), op.width, op.base, op.admissibility, initial=begins)
     out = build(band, queries, operator, pushed, v, *([lam] if lam else []), *memory, name="banded")
     return out, *(build.apply(ops.Keep(op.width, begins), operator, pushed, v, *memory, name="kept") if ends else ())
+
+
+def _past(build: Builder, queries: str, operator: str) -> str:
+    """Queries pulled back over the chunk before their own."""
+    previous = build(ops.Shift(1), operator, name="previous")
+    if build.types[previous][3] == "K":
+        previous = build(ops.Transpose(), previous, name="previous_row")
+    return build(ops.Map(ops.argument(0) * sympy.exp(ops.argument(1))), queries, previous, name="pulled_past")
 
 
 def _matrix(build: Builder, operator: str, a: str, b: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernel_calls import begun_failures, far_failures, handed_failures, in_parallel_segments, supported
 from strategies import spec_texts
 from tile_kernels import triton_process
-from variants import BESIDE, QKV, TOKEN, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
+from variants import BESIDE, QKV, STRONG, TOKEN, VARIANTS, WEIGHTS, WINDOWS, block, chunk_of
 
 from maskdsl.language.printer import to_text
 from maskdsl.runtime.regimes import Regime
@@ -31,8 +31,8 @@ LENGTHS = [21, 0, 40, 16]
 ENDS = [[0, 0, 0, 3], [13, 0, 8, 16], [21, 0, 40, 16]]
 """Calls of no token, of whole chunks and parts of them, and of one sequence that goes on while another does not."""
 
-MASKS = VARIANTS | WINDOWS | BESIDE
-NAMES = [name for name in VARIANTS if name not in ("number, strong hierarchy", "operator, window")]
+MASKS = VARIANTS | WINDOWS | STRONG | BESIDE
+NAMES = [*(name for name in VARIANTS if name != "operator, window"), *STRONG]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *WINDOWS, *BESIDE])
@@ -47,11 +47,11 @@ def test_scans_in_segments() -> None:
         assert pool.submit(*asked).result(timeout=240) == {}
 
 
+@pytest.mark.parametrize("name", ["number, weak hierarchy", "number, strong hierarchy"])
 @pytest.mark.parametrize("ends", [[[27], [28], [56], [70]], [[63], [65], [70]]])
-def test_levels_meet_where_they_would(failures: Failures, ends: list[list[int]]) -> None:
+def test_levels_meet_where_they_would(failures: Failures, ends: list[list[int]], name: str) -> None:
     """From edges of chunks and from inside them, over ends of blocks of every level, a token at a time and many."""
-    text = block(*QKV, TOKEN, WEIGHTS, "return attend(q, k, v, semiseparable(g) * fenwick(lam))")
-    assert failures(text, [70], ends, 4) == {}
+    assert failures(block(*MASKS[name]), [70], ends, 4) == {}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,8 @@ def test_columns_of_several_programs(failures: Failures, name: str) -> None:
         ("number, weak hierarchy", 2**33 - 3, 35),
         ("number, weak hierarchy, base 3", 3**18 + 5, 45),
         ("operator, weak hierarchy", 2**20 + 77, 24),
+        ("number, strong hierarchy", 2**33 - 3, 35),
+        ("diagonal, strong hierarchy", 2**20 + 5, 24),
         ("number, window, strong hierarchy", 2**33 - 3, 35),
         ("diagonal, window, weak hierarchy, base 3", 3**18 + 5, 45),
     ],

@@ -122,7 +122,7 @@ def test_half_precision_states(run: Run, name: str) -> None:
     [
         ("log_linear_mamba2", ["at once", "pieces", "packed", "steps"]),
         ("windowed_decay", ["at once", "pieces", "packed", "steps"]),
-        (text_of(*VARIANTS["number, strong hierarchy"]), ["at once", "packed", "steps"]),
+        (text_of(*VARIANTS["number, strong hierarchy"]), ["at once", "pieces", "packed", "steps"]),
     ],
     ids=["levels", "window", "strong levels"],
 )
@@ -140,8 +140,8 @@ def test_short_calls_from_half_precision(run: Run) -> None:
 
 
 def test_other_calls_with_states_have_no_kernels(run: Run) -> None:
-    said = run(long_calls, text_of(*VARIANTS["number, strong hierarchy"]))
-    assert said == ["Levels of strong admissibility are handed on: there are no kernels for it."] * 2
+    said = run(long_calls, text_of(*VARIANTS["operator, window"]))
+    assert said == ["The tokens of a window are handed on over rank-one steps: there are no kernels for it."] * 2
 
 
 def test_float64_has_no_kernels(run: Run) -> None:

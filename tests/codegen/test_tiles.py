@@ -272,6 +272,25 @@ def test_levels_to_go_through(run: Run, pos: int, base: int, strong: bool) -> No
         assert reach == min(j for j in range(1, 20) if (pos + 1) % base**j)
 
 
+@pytest.mark.parametrize("pos", [1, 2, 3, 7, 8, 12, 26, 37, 63, 64, 65, 80, 99, 127])
+def test_what_a_state_holds_under_strong_admissibility(run: Run, pos: int) -> None:
+    held = [level(pos, s, 2, "strong") for s in range(pos)]
+    count = max(held)
+    (found,) = run("levels_held", pos, count, shapes=[(3 * count + C,)], C=C)
+    firsts = [held.index(j) for j in range(1, count + 1)]
+
+    def met(j: int, i: int) -> int:
+        """The first position that sees both levels as one."""
+        return next(t for t in range(pos, 8 * pos + 8) if len({level(t, firsts[x], 2, "strong") for x in (j, i)}) == 1)
+
+    for j, (first, next_met, all_met) in enumerate(found[: 3 * count].view(-1, 3).long().tolist()):
+        assert first == firsts[j]
+        assert j == count - 1 or next_met == met(j, j + 1)
+        assert j == 0 or all_met == max(met(j, i) for i in range(j))
+    near = range(pos, max(pos - C, -1), -1)
+    assert found[3 * count :][: len(near)].tolist() == [level(pos, s, 2, "strong") for s in near]
+
+
 DECAYS = [(points, regime, diagonal) for points in POINTS for regime in REGIMES for diagonal in (0, -1)]
 
 
@@ -358,6 +377,7 @@ COMPILED: list[tuple[str, dict[str, object]]] = [
     ("cumsum", {"C": 64, "K": 128, "REVERSE": True, "EXCLUSIVE": True}),
     ("folded", {"C": 128, "K": 64, "ROWS": 32}),
     ("held_levels", {"BASE": 2, "STRONG": False}),
+    ("levels_held", {"C": 64}),
     ("narrow_exp", {"C": 64}),
     ("spans", {"C": 64, "ROW": 1, "COLUMN": 1, "WIDE": True}),
     ("spans_adjoint", {"C": 64, "ROW": 1, "COLUMN": 0, "WIDE": False}),

@@ -11,7 +11,7 @@ from compilation import library_spec
 from gpu_calls import ALLOWED, NAMES, inputs_of, shape_of
 from segments import corpus, packed
 from torch import Tensor
-from variants import BESIDE, VARIANTS, WINDOWS, chunk_of
+from variants import BESIDE, STRONG, VARIANTS, WINDOWS, chunk_of
 
 from maskdsl.runtime.compiled import Attention
 from maskdsl.runtime.folded import fold
@@ -64,7 +64,16 @@ def run(spec: Spec, backend: str, inputs: dict[str, Tensor]) -> dict[str, Tensor
 @pytest.mark.parametrize("dtype", ALLOWED)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "two_timescale"])
 def test_definitions(name: str, dtype: torch.dtype) -> None:
-    spec = library_spec(name)
+    assert_right(library_spec(name), dtype)
+
+
+@pytest.mark.parametrize("dtype", ALLOWED)
+@pytest.mark.parametrize("name", ["number, strong hierarchy", "diagonal, strong hierarchy"])
+def test_strong_hierarchies(name: str, dtype: torch.dtype) -> None:
+    assert_right(compiled(*(VARIANTS | STRONG)[name]).spec, dtype)
+
+
+def assert_right(spec: Spec, dtype: torch.dtype) -> None:
     inputs = inputs_of(spec, shape_of(spec, sum(ENDS[1]), B=1), dtype)
     found = run(spec, "triton", inputs)
     exact = run(spec, "torch", {name: x.detach().double().requires_grad_() for name, x in inputs.items()})
@@ -74,13 +83,13 @@ def test_definitions(name: str, dtype: torch.dtype) -> None:
         assert error <= ALLOWED[dtype] * (1 if truth.ndim > 2 else 3), f"{each}: {error:.1e}"
 
 
-SCANS = ["number", "operator", *(name for name in VARIANTS if "weak" in name)]
+SCANS = ["number", "operator", *(name for name in VARIANTS if "hierarchy" in name)]
 
 
-@pytest.mark.parametrize("name", [*SCANS, *WINDOWS, *BESIDE])
+@pytest.mark.parametrize("name", [*SCANS, *WINDOWS, *STRONG, *BESIDE])
 def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
     """A captured call reads lengths and positions on the device: replays go on from each other."""
-    attention = compiled(*(VARIANTS | WINDOWS | BESIDE)[name], chunk=chunk_of(name))
+    attention = compiled(*(VARIANTS | WINDOWS | STRONG | BESIDE)[name], chunk=chunk_of(name))
     inputs, _ = packed(corpus(attention.spec, [80, 80]), [(0, 40), (40, 80)])  # with levels for 80 tokens
     given = {n: x.float().cuda() for n, x in inputs.items()}
     bounds = torch.tensor([0, 40, 80], device="cuda")

@@ -55,6 +55,14 @@ STEPS_BESIDE_LEVELS = """attention steps_beside_levels:
     return attend(q, k, v, semiseparable(g) * delta(k, beta) + semiseparable(g) * fenwick(lam))
 """
 
+STRONG_LEVELS = """attention strong_levels:
+    q, k : key
+    v : value
+    g : token <= 0
+    lam : level
+    return attend(q, k, v, semiseparable(g) * fenwick(lam, admissibility="strong"))
+"""
+
 EVERYWHERE = (
     "gated_deltanet",
     "kda",
@@ -271,6 +279,7 @@ def test_packed_kernels_fit(name: str, target: str) -> None:
         ("windowed_decay", True, "sm_90"),
         (LEVELS_IN_A_WINDOW, True, "gfx942"),
         (STEPS_BESIDE_LEVELS, True, "sm_90"),
+        (STRONG_LEVELS, True, "sm_90"),
     ],
     ids=lambda value: value.split(":")[0] if isinstance(value, str) else None,
 )
