@@ -105,7 +105,9 @@ that hand states on are laid out."""
 
 
 def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:
-    constants = [f"{name}={value!r}" for name, value in vars(op).items() if name not in FOR_KERNELS]
+    # trees have all blocks here; which of them are read is for walks to know
+    unused = (*FOR_KERNELS, "admissibility") if isinstance(op, ops.Tree | ops.TreeAdjoint) else FOR_KERNELS
+    constants = [f"{name}={value!r}" for name, value in vars(op).items() if name not in unused]
     if isinstance(op, _BETWEEN_CHUNKS) and ops.matrices(types):
         constants.append("matrix=True")
     return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"

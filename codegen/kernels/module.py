@@ -286,7 +286,9 @@ class Module:
         tiling = tiling or self.tiling
         # four warps have 16 rows of a chunk of 64 each; eight would do products of 64 rows twice
         wide = tiling.mode != "bf16" and tiling.extent("K") * tiling.value > 128 * 64
-        return 8 if wide or tiling.extent("C") > 64 else 4
+        # with four, Triton 3.6 made kernels for Hopper that read strong levels of a state from wrong addresses
+        strong = tiling.laid and any(shape.strong for shape in self.shapes.values())
+        return 8 if wide or strong or tiling.extent("C") > 64 else 4
 
     @property
     def block_warps(self) -> int:
