@@ -99,15 +99,20 @@ _BETWEEN_CHUNKS = (ops.Scan, ops.Tree, ops.TreeAdjoint, ops.Walk, ops.WalkAdjoin
 """Those whose functions are told that operators are matrices: a matrix of one channel looks like a number."""
 
 
-FOR_KERNELS = ("every", "wide", "initial", "final")
-"""Constants of operations that mean nothing here: states of all chunks are there, in all their digits, and programs
-that hand states on are laid out."""
+def constants_of(op: Operation) -> dict[str, object]:
+    """What functions are told of an operation: not what only kernels ask for.
+
+    States of all chunks are there, in all their digits, and blocks of all levels; programs that hand states on are laid
+    out.
+    """
+    names = ["every", "wide", "initial", "final"]
+    if isinstance(op, ops.Tree | ops.TreeAdjoint):
+        names.append("admissibility")
+    return {name: value for name, value in vars(op).items() if name not in names}
 
 
 def _call(op: Operation, operands: Sequence[str], types: Sequence[Axes]) -> str:
-    # trees have all blocks here; which of them are read is for walks to know
-    unused = (*FOR_KERNELS, "admissibility") if isinstance(op, ops.Tree | ops.TreeAdjoint) else FOR_KERNELS
-    constants = [f"{name}={value!r}" for name, value in vars(op).items() if name not in unused]
+    constants = [f"{name}={value!r}" for name, value in constants_of(op).items()]
     if isinstance(op, _BETWEEN_CHUNKS) and ops.matrices(types):
         constants.append("matrix=True")
     return f"torch_ops.{_FUNCTIONS[type(op)]}({', '.join([*operands, *constants])})"

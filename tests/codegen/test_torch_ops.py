@@ -17,7 +17,7 @@ from maskdsl.chunk.interpret_slots import lay
 from maskdsl.chunk.ops import Axes, Operation
 from maskdsl.chunk.sequences import Sequences
 from maskdsl.codegen import torch_ops
-from maskdsl.codegen.torch_expressions import FOR_KERNELS
+from maskdsl.codegen.torch_expressions import constants_of
 from maskdsl.codegen.torch_ops.handing import RUN
 from maskdsl.codegen.torch_ops.slots import Layout
 from maskdsl.mask.levels import Admissibility, level, levels
@@ -57,8 +57,7 @@ def check(op: Operation, types: list[Axes], sizes: dict[str, int], *arguments: o
     expected = Interpreter(sizes).step(op, [x.clone() for x in operands], types)
     function = getattr(torch_ops, function_of(op))
     told = {"matrix": ops.matrices(types)} if isinstance(op, BETWEEN_CHUNKS) else {}
-    constants = {name: value for name, value in vars(op).items() if name not in FOR_KERNELS}
-    made = function(*operands, *arguments, **constants, **told)
+    made = function(*operands, *arguments, **constants_of(op), **told)
     results = [made] if isinstance(made, Tensor) else list(made)
     assert len(results) == len(expected)
     for actual, wanted in zip(results, expected, strict=True):
