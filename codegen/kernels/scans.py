@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from maskdsl.chunk import ops
 from maskdsl.chunk.program import Instruction
 from maskdsl.codegen.kernels import scan
 from maskdsl.codegen.kernels.kernel import Kernel
+from maskdsl.codegen.kernels.programs import Order
 from maskdsl.codegen.kernels.segments import Segments, join
 from maskdsl.codegen.kernels.solved_scan import carry, cross, reach
 from maskdsl.schedule.stages import Stage
@@ -55,18 +57,23 @@ def write_solved(module: Module, stage: Stage, instruction: Instruction) -> None
     # steps back that also make what they write hold too much for loads that run further ahead
     ahead = 3 if instruction.op.rest(instruction.operands)[0] is None else 2
     columns, matrix = ("vt", str(own.parts)), ("tile", str(divided.matrix_tiles))
-    crossings, all_segments, rest = ("segment", "crossings"), ("segment", "segments"), (("h", "H"), ("b", "B"))
-    module.host.append("if crossings:")
-    for name, about, order, write, warps, stages, indent in (
-        ("reached", "What segments end with that begin with nothing.", (columns, crossings), reach, 4, ahead, "    "),
-        ("crossed", "What segments make of the states they begin with.", (matrix, crossings), cross, 4, 3, "    "),
-        ("joined", "The states that segments end with.", (columns,), join, 8, 1, "    "),
-        ("scan", "States carried from chunk to chunk, and answers.", (columns, all_segments), carry, 4, ahead, ""),
-    ):
-        kernel = module.new_kernel(name, about, (*order, *rest), None)
-        write(module.evaluator(kernel, stage, own), instruction, divided)
+    crossings, every, rest = ("segment", "crossings"), ("segment", "segments"), (("h", "H"), ("b", "B"))
+
+    def launch(name: str, about: str, tiles: Order, write: Callable[..., None], warps: int, stages: int) -> str:
+        kernel = module.new_kernel(name, about, (*tiles, *rest), None)
         kernel.warps, kernel.stages = warps, stages
-        module.host.append(f"{indent}{kernel.launch()}")
+        write(module.evaluator(kernel, stage, own), instruction, divided)
+        return kernel.launch()
+
+    found = (
+        launch("reached", "What segments end with that begin with nothing.", (columns, crossings), reach, 4, ahead),
+        launch("crossed", "What segments make of the states they begin with.", (matrix, crossings), cross, 4, 3),
+        launch("joined", "The states that segments end with.", (columns,), join, 8, 1),
+    )
+    module.host += ["if crossings:", *(f"    {line}" for line in found)]
+    module.host.append(
+        launch("scan", "States carried from chunk to chunk, and answers.", (columns, every), carry, 4, ahead)
+    )
 
 
 def _keep(module: Module, scan: Instruction) -> None:
