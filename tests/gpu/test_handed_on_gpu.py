@@ -119,7 +119,8 @@ def test_a_graph_goes_on_from_where_it_is(name: str) -> None:
 def test_calls_like_one_before_are_not_checked_again() -> None:
     """Packed or not; other lengths and positions are other numbers only."""
     attention = compiled(*VARIANTS["number, weak hierarchy"], chunk=8)
-    inputs, _ = packed(corpus(attention.spec, [160, 160]), [(0, 40), (40, 80)])  # with levels for two calls of 80 tokens
+    # with levels for two calls of 80 tokens
+    inputs, _ = packed(corpus(attention.spec, [160, 160]), [(0, 40), (40, 80)])
     given = {n: x.float().cuda().requires_grad_() for n, x in inputs.items()}
     bounds = torch.tensor([0, 40, 80], device="cuda")
     for packing in ({"cu_seqlens": bounds}, {}):
