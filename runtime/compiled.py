@@ -296,8 +296,11 @@ class Attention:
         from maskdsl.runtime.triton.function import apply as apply_kernels
 
         program, sizes = self._program(configuration), bound.sizes.known
-        run = lambda tensors, places: apply_kernels(program, sizes, tensors, result, places)  # noqa: E731
-        return _Route(configuration, run, program.module.OUTPUTS[1:])
+        return _Route(
+            configuration,
+            lambda tensors, places: apply_kernels(program, sizes, tensors, result, places),
+            program.module.OUTPUTS[1:],
+        )
 
     def _step_route(self, token: Token, state: State, slots: Tensor | None) -> StepRoute:
         """How steps like this one run. Raises CallError where "triton" cannot do it."""

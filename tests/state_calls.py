@@ -40,7 +40,10 @@ def in_a_row(name: str, batch: int, again: bool) -> tuple[Outputs, list[int], li
 
     What each makes, its gradients among it; how often a call was checked by then; how far states said they were.
     """
-    attention, state, found, checks, furthest = kernels(name), None, [], [], []  # type: ignore[var-annotated]
+    attention, state = kernels(name), None
+    found: Outputs = []
+    checks: list[int] = []
+    furthest: list[int] = []
     with mock.patch.object(calls, "sequences", wraps=calls.sequences) as check:
         for number in range(3):
             x = inputs(attention, batch, number)
