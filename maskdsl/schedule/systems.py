@@ -29,11 +29,14 @@ def read_again(program: Program) -> list[str]:
 
 
 def scan_factors(program: Program) -> frozenset[str]:
-    """The vectors that scans that solve systems multiply by, and these before their rows are scaled."""
+    """The vectors that scans that solve systems multiply by, or their states meet, and these before rows are scaled."""
     maker = {r: i for i in program.instructions for r in i.results}
     scans = [i for i in program.instructions if isinstance(i.op, ops.SolvedScan)]
     found = {x for i in scans for x in i.operands[1:3]}
     found |= {maker[x].operands[0] for i in scans for x in i.operands[5:] if isinstance(maker[x].op, ops.Dot)}
+    states = {i.results[0] for i in scans}
+    reading = [i for i in program.instructions if isinstance(i.op, ops.Dot) and i.operands[1] in states]
+    found |= {i.operands[0] for i in reading if "K" in program.types[i.operands[0]]}
     wide = {x for value in found for x in maker[value].operands if program.types[x] == program.types[value]}
     return frozenset(found | {x for x in wide if isinstance(maker[x].op, ops.Map)})
 

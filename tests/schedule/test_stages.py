@@ -163,6 +163,13 @@ def test_a_scan_back_takes_queries_as_they_are_loaded(name: str, loads: bool) ->
     assert ("pulled" not in scan.available) == loads
 
 
+@pytest.mark.parametrize(("name", "loads"), [("gated_deltanet", True), ("kda", False)])
+def test_queries_that_decay_by_channel_are_made_with_keys(name: str, loads: bool) -> None:
+    """By the kernel that has the decays at hand already; those that are only scaled by rows are not worth it."""
+    first = plan(library_spec(name), CONFIGURATION).first
+    assert ("pulled_bare" not in first.stages[-1].available) == loads
+
+
 def test_a_scan_multiplies_by_the_factors_of_rank_one_steps() -> None:
     """And by the inverse of their system; no matrix is made of them."""
     divided = plan(library_spec("kda"), CONFIGURATION)
