@@ -488,7 +488,8 @@ class Module:
         order = (("h", "H"), ("n", "N"), ("b", "B"))
         kernel = self.new_kernel("pairs", "Pairs of positions of one chunk, with a decay a channel between.", order)
         pairs.scores(self._emit_pairs(kernel, stage, instruction), instruction)
-        kernel.registers = self.registers("C", 168, kernel.warps)
+        # vectors that are loaded ahead would take the memory of another program
+        kernel.registers, kernel.stages = self.registers("C", 168, kernel.warps), 1
         self.host.append(kernel.launch())
 
     def _pairs_adjoint(self, stage: Stage, instruction: Instruction) -> None:

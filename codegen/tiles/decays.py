@@ -90,10 +90,11 @@ def _added(
     block = tl.arange(0, SIZE // BLOCK)
     diagonal = block[:, None, None, None] == block[None, None, :, None]
     scores += tl.reshape(tl.where(diagonal, near[:, :, None, :], 0.0), scores.shape)
-    half: tl.tensor = BLOCK
-    while half < SIZE:
-        scores = _far(scores, queries, others, keys, rows, half, q_size * k_size, above, ROW, COLUMN, PRECISION)
-        half *= 2
+    for power in tl.static_range(4, 10):
+        if 1 << power < SIZE:
+            scores = _far(
+                scores, queries, others, keys, rows, 1 << power, q_size * k_size, above, ROW, COLUMN, PRECISION
+            )
     return scores
 
 
@@ -132,7 +133,7 @@ def _far(
     r: tl.tensor,
     k: tl.tensor,
     logs: tl.tensor,
-    half: tl.tensor,
+    half: tl.constexpr,
     below: tl.tensor,
     above: tl.tensor,
     ROW: tl.constexpr,
@@ -145,13 +146,22 @@ def _far(
     # vectors stay as they are for blocks, whose warps have the same rows
     decay = tl.reshape(tl.exp2(tl.dot(between, logs, input_precision=PRECISION)).to(q.dtype), q.shape)
     decayed = tl.reshape(k * decay, logs.shape)
-    met = tl.dot(tl.reshape(q * decay, logs.shape), tl.trans(decayed), input_precision=PRECISION)
-    scores = tl.where(_meet(c, u, half), scores + met * below, scores)
+    # whole blocks meet, which takes fewer comparisons than pairs
+    block = tl.arange(0, q.shape[0])
+    meet = _meet(block[:, None], block[None, :], half // BLOCK)
+    met = _apart(tl.dot(tl.reshape(q * decay, logs.shape), tl.trans(decayed), input_precision=PRECISION) * below)
+    others = 0.0
     if r is not None:
-        others = tl.reshape(r * decay, logs.shape)
-        met = tl.dot(decayed, tl.trans(others), input_precision=PRECISION)
-        scores = tl.where(_meet(u, c, half), scores + met * above, scores)
-    return scores
+        others = tl.dot(decayed, tl.trans(tl.reshape(r * decay, logs.shape)), input_precision=PRECISION)
+        others = tl.where(tl.trans(meet)[:, None, :, None], _apart(others * above), 0.0)
+    return scores + tl.reshape(tl.where(meet[:, None, :, None], met, others), scores.shape)
+
+
+@triton.jit
+def _apart(scores: tl.tensor) -> tl.tensor:
+    """The scores [C, C] of blocks with blocks, [C / BLOCK, BLOCK, C / BLOCK, BLOCK]."""
+    COUNT: tl.constexpr = scores.shape[0] // BLOCK
+    return tl.reshape(scores, (COUNT, BLOCK, COUNT, BLOCK))
 
 
 @triton.jit
