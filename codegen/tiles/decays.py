@@ -13,6 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from maskdsl.codegen.tiles.pairs import meet
+
 LOG2E = tl.constexpr(1.4426950408889634)
 
 BLOCK = tl.constexpr(16)
@@ -119,10 +121,10 @@ def _near(
         decay = tl.exp2(tl.dot(between, logs, input_precision=PRECISION)).to(q.dtype)
         decayed = k * decay
         met = tl.dot(q * decay, tl.permute(decayed, (0, 2, 1)), input_precision=PRECISION)
-        scores = tl.where(_meet(c, u, half), met * below, scores)
+        scores = tl.where(meet(c, u, half), met * below, scores)
         if r is not None:
             met = tl.dot(decayed, tl.permute(r * decay, (0, 2, 1)), input_precision=PRECISION)
-            scores = tl.where(_meet(u, c, half), met * above, scores)
+            scores = tl.where(meet(u, c, half), met * above, scores)
     return scores
 
 
@@ -148,13 +150,13 @@ def _far(
     decayed = tl.reshape(k * decay, logs.shape)
     # whole blocks meet, which takes fewer comparisons than pairs
     block = tl.arange(0, q.shape[0])
-    meet = _meet(block[:, None], block[None, :], half // BLOCK)
+    blocks = meet(block[:, None], block[None, :], half // BLOCK)
     met = _apart(tl.dot(tl.reshape(q * decay, logs.shape), tl.trans(decayed), input_precision=PRECISION) * below)
     others = 0.0
     if r is not None:
         others = tl.dot(decayed, tl.trans(tl.reshape(r * decay, logs.shape)), input_precision=PRECISION)
-        others = tl.where(tl.trans(meet)[:, None, :, None], _apart(others * above), 0.0)
-    return scores + tl.reshape(tl.where(meet[:, None, :, None], met, others), scores.shape)
+        others = tl.where(tl.trans(blocks)[:, None, :, None], _apart(others * above), 0.0)
+    return scores + tl.reshape(tl.where(blocks[:, None, :, None], met, others), scores.shape)
 
 
 @triton.jit
@@ -175,18 +177,12 @@ def _whole(logs: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def _between(c: tl.tensor, u: tl.tensor, half: tl.tensor, ROW: tl.constexpr, COLUMN: tl.constexpr) -> tl.tensor:
+def _between(c: tl.tensor, u: tl.tensor, half: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr) -> tl.tensor:
     """1 where decay u lies between the point of position c and the border of its block of 2 * half."""
     start, right = c & -half, c & half != 0
     first = tl.where(right, start, c + COLUMN)
     end = tl.where(right, c + ROW, start + half)
     return tl.where((u >= first) & (u < end), 1.0, 0.0)
-
-
-@triton.jit
-def _meet(query: tl.tensor, key: tl.tensor, half: tl.tensor) -> tl.tensor:
-    """Whether a query and a key are on the two sides of the middle of a block of 2 * half."""
-    return ((query ^ key) & -half == half) & (query & half != 0)
 
 
 @triton.jit

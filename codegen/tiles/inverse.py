@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from maskdsl.codegen.tiles.pairs import meet
+
 BLOCK = tl.constexpr(16)
 """The rows of the diagonal blocks that are inverted side by side: the least that a matrix product takes."""
 
@@ -20,30 +22,18 @@ def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     COUNT: tl.constexpr = SIZE // BLOCK
     block = tl.arange(0, COUNT)
     diagonal = block[:, None, None, None] == block[None, None, :, None]
-    inside = tl.sum(tl.where(diagonal, tl.reshape(system, (COUNT, BLOCK, COUNT, BLOCK)), 0.0), 2)
+    apart = tl.reshape(system, (COUNT, BLOCK, COUNT, BLOCK))
+    inside = tl.sum(tl.where(diagonal, apart, 0.0), 2)
     row, column = tl.arange(0, BLOCK)[None, :, None], tl.arange(0, BLOCK)[None, None, :]
     # blocks of two rows: the product with neighbours of one row is L itself
     small = tl.where(row == column, 1.0, tl.where((row ^ column) == 1, inside, 0.0))
     for power in tl.static_range(1, 4):
-        small = doubled(small, inside, row, column, 1 << power, PRECISION)
+        beside = tl.where(meet(row, column, 1 << power), inside, 0.0)
+        small = tl.dot(small, tl.dot(beside, small, input_precision=PRECISION), small, input_precision=PRECISION)
     found = tl.reshape(tl.where(diagonal, small[:, :, None, :], 0.0), (SIZE, SIZE))
-    row, column = tl.arange(0, SIZE)[:, None], tl.arange(0, SIZE)[None, :]
-    for power in tl.static_range(4, 10):
-        if 1 << power < SIZE:
-            found = doubled(found, system, row, column, 1 << power, PRECISION)
+    row, column = block[:, None, None, None], block[None, None, :, None]
+    for power in tl.static_range(6):
+        if 1 << power < COUNT:
+            beside = tl.reshape(tl.where(meet(row, column, 1 << power), apart, 0.0), (SIZE, SIZE))
+            found = tl.dot(found, tl.dot(beside, found, input_precision=PRECISION), found, input_precision=PRECISION)
     return found
-
-
-@triton.jit
-def doubled(
-    found: tl.tensor,
-    system: tl.tensor,
-    row: tl.tensor,
-    column: tl.tensor,
-    half: tl.constexpr,
-    PRECISION: tl.constexpr,
-) -> tl.tensor:
-    """The inverses of blocks of 2 * half rows from those of `half` rows."""
-    between = (((row ^ column) & -half) == half) & (row > column)
-    beside = tl.dot(system, found, input_precision=PRECISION)
-    return found + tl.where(between, tl.dot(found, beside, input_precision=PRECISION), 0.0)

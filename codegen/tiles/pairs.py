@@ -14,6 +14,12 @@ def tril(s: tl.tensor, DIAGONAL: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
+def meet(row: tl.tensor, column: tl.tensor, half: tl.constexpr) -> tl.tensor:
+    """Whether a row is in the right half of a block of 2 * half, and a column in its left half."""
+    return ((row ^ column) & -half == half) & (row > column)
+
+
+@triton.jit
 def near(s: tl.tensor, width: tl.tensor) -> tl.tensor:
     """Keep s[c, s] where c - s < width, zero elsewhere."""
     rows, columns = tl.arange(0, s.shape[0])[:, None], tl.arange(0, s.shape[1])[None, :]
