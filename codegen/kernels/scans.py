@@ -19,9 +19,6 @@ from maskdsl.schedule.unsupported import SharedSum
 if TYPE_CHECKING:
     from maskdsl.codegen.kernels.module import Module
 
-FULL = 256
-"""Programs that keep a GPU busy."""
-
 
 def write(module: Module, stage: Stage, instruction: Instruction) -> None:
     """Write the kernels of a scan and what launches them."""
@@ -95,7 +92,7 @@ def _either(module: Module, scan: Instruction, made: Kernel, lines: list[str]) -
     launches = [line for line in lines if line not in buffers]
     return [
         *buffers,
-        f"if {made.programs} >= {FULL}:",
+        f"if at.busy({made.programs}):",
         *(f"    {line}" for line in carried),
         "else:",
         *(f"    {line}" for line in launches),

@@ -70,6 +70,10 @@ class Allocator:
         """How many chunks of `size` positions cover the sequence."""
         return -(-self.T // size)
 
+    def busy(self, programs: int) -> bool:
+        """Whether so many programs of a scan keep a GPU busy."""
+        return programs >= BUSY
+
     def segments(self, programs: int, chunks: int) -> int:
         """How many segments a scan of so few `programs` goes through at once: 1 where that would cost more time."""
         count = min(BUSY // max(programs, 1), chunks // SHORTEST)
