@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import maskdsl
 from maskdsl.chunk.axes import extent
-from maskdsl.codegen.kernels import runs, scans
+from maskdsl.codegen.kernels import runs
 from maskdsl.lowering.hand import Hand, anywhere
 from maskdsl.lowering.memory import LOGS, STATES, memories
 from maskdsl.mask.nodes import Kind
@@ -49,11 +49,7 @@ def failures(text: str, case: Case, chunk: int | None = None) -> list[Comparison
 
 def without_gradients(text: str, inputs: Mapping[str, Tensor], full: bool) -> dict[str, Tensor]:
     """The outputs of a call that may be asked for gradients and of one that may not, on a `full` GPU where told."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch.dict(os.environ, {"MASKDSL_CACHE": folder}),
-        mock.patch.object(scans, "FULL", 0 if full else scans.FULL),
-    ):
+    with mock.patch.object(call, "BUSY", 0 if full else call.BUSY):
         attention = maskdsl.compile(text, "triton")
         leaves = {name: x.detach().requires_grad_() for name, x in inputs.items()}
         found = {"training": attention(**leaves).detach(), "detached": attention(**inputs)}
@@ -88,11 +84,7 @@ def outcome_of(text: str, inputs: Mapping[str, Tensor]) -> Outcome:
 
 def failures_of_a_full_gpu(text: str, case: Case) -> list[Comparison]:
     """The same where every call has heads enough to fill a GPU."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch.dict(os.environ, {"MASKDSL_CACHE": folder}),
-        mock.patch.object(scans, "FULL", 0),
-    ):
+    with mock.patch.object(call, "BUSY", 0):
         return failures(text, case)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime import interpreter
 
 from maskdsl.codegen import tiles
 
@@ -205,14 +207,22 @@ def _resolved(constants: Mapping[str, object]) -> Mapping[str, object]:
 
 
 @contextmanager
-def triton_process(interpret: bool) -> Iterator[ProcessPoolExecutor]:
-    """A process with Triton's interpreter or compiler: which it is gets decided when Triton is imported."""
+def triton_process(interpret: bool, overflow: bool = True) -> Iterator[ProcessPoolExecutor]:
+    """A process with Triton's interpreter or compiler: which it is gets decided when Triton is imported.
+
+    The interpreter checks all integers for `overflow`, a quarter of its time, which short calls can do without.
+    """
     with (
         mock.patch.dict(os.environ, {"TRITON_INTERPRET": str(int(interpret))}),
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
     ):
-        pool.submit(os.getpid).result()
+        pool.submit(os.getpid if overflow else _ignore_overflow).result()
         yield pool
+
+
+def _ignore_overflow() -> None:
+    builder = interpreter.interpreter_builder
+    builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
 
 
 @triton.jit

@@ -48,7 +48,7 @@ def masked(mask: str, *declared: str) -> str:
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     """Run a function of `kernel_calls` in a process in which Triton is the interpreter."""
-    with triton_process(interpret=True) as pool:
+    with triton_process(interpret=True, overflow=False) as pool:
         # an error that cannot be sent between processes would otherwise be waited for
         yield lambda function, *args: pool.submit(function, *args).result(timeout=240)
 

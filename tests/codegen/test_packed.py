@@ -23,7 +23,7 @@ Failures = Callable[..., dict[str, float]]
 @pytest.fixture(scope="module")
 def failures() -> Iterator[Failures]:
     """`packed_failures` in a process in which Triton is the interpreter."""
-    with triton_process(interpret=True) as pool:
+    with triton_process(interpret=True, overflow=False) as pool:
         yield lambda *args: pool.submit(packed_failures, *args).result(timeout=240)
 
 
@@ -46,7 +46,7 @@ def test_definitions_with_shared_keys(failures: Failures, name: str) -> None:
 
 def test_scans_in_segments() -> None:
     """Sequences of fewer chunks than segments, of none, and of segments with several."""
-    with triton_process(interpret=True) as pool:
+    with triton_process(interpret=True, overflow=False) as pool:
         asked = in_parallel_segments, packed_failures, 2, block(*VARIANTS["operator"]), [0, 5, 44], 1, 8
         assert pool.submit(*asked).result(timeout=240) == {}
 

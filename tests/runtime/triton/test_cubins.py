@@ -63,15 +63,7 @@ STRONG_LEVELS = """attention strong_levels:
     return attend(q, k, v, semiseparable(g) * fenwick(lam, admissibility="strong"))
 """
 
-EVERYWHERE = (
-    "gated_deltanet",
-    "kda",
-    "linear_attention",
-    "log_linear_gated_deltanet",
-    "log_linear_gla",
-    "mamba2",
-    "windowed_decay",
-)
+EVERYWHERE = ("deltanet", "linear_attention", "log_linear_gla", "log_linear_kda", "windowed_decay")
 
 SPILLS: dict[tuple[str, str], dict[str, int]] = {
     ("deltanet", "B"): {"backward_reached": 32, "forward_chunks_2": 32},
