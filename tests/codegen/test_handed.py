@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from compilation import library_spec
@@ -17,14 +18,28 @@ from maskdsl.language.printer import to_text
 from maskdsl.runtime.regimes import Regime
 from maskdsl.runtime.sampling import regimes
 
+Run = Callable[..., Any]
 Failures = Callable[..., dict[str, float]]
 
 
 @pytest.fixture(scope="module")
-def failures() -> Iterator[Failures]:
-    """`handed_failures` in a process in which Triton is the interpreter."""
+def run() -> Iterator[Run]:
+    """Run a function of `kernel_calls` in a process in which Triton is the interpreter."""
     with triton_process(interpret=True, overflow=False) as pool:
-        yield lambda *args: pool.submit(handed_failures, *args).result(timeout=240)
+        yield lambda function, *args: pool.submit(function, *args).result(timeout=240)
+
+
+@pytest.fixture(scope="module")
+def failures(run: Run) -> Failures:
+    """`handed_failures` in that process."""
+    return lambda *args: run(handed_failures, *args)
+
+
+@pytest.fixture(scope="module")
+def run_far() -> Iterator[Run]:
+    """The same in a process where numbers may be too large."""
+    with triton_process(interpret=True) as pool:
+        yield lambda function, *args: pool.submit(function, *args).result(timeout=240)
 
 
 LENGTHS = [21, 0, 40, 16]
@@ -40,11 +55,9 @@ def test_every_kind_of_mask(failures: Failures, name: str) -> None:
     assert failures(block(*MASKS[name]), LENGTHS, ENDS, chunk_of(name)) == {}
 
 
-def test_scans_in_segments() -> None:
+def test_scans_in_segments(run: Run) -> None:
     text = block(*MASKS["diagonal and operator"])
-    with triton_process(interpret=True, overflow=False) as pool:
-        asked = in_parallel_segments, handed_failures, 2, text, [21, 0, 40], [[13, 0, 8], [21, 0, 40]], 8
-        assert pool.submit(*asked).result(timeout=240) == {}
+    assert not run(in_parallel_segments, handed_failures, 2, text, [21, 0, 40], [[13, 0, 8], [21, 0, 40]], 8)
 
 
 @pytest.mark.parametrize("name", ["number, weak hierarchy", "number, strong hierarchy"])
@@ -77,10 +90,8 @@ def test_columns_of_several_programs(failures: Failures, name: str) -> None:
         ("diagonal, window, weak hierarchy, base 3", 3**18 + 5, 45),
     ],
 )
-def test_far_on_and_with_more_levels_than_needed(name: str, position: int, levels: int) -> None:
-    with triton_process(interpret=True) as pool:
-        found = pool.submit(far_failures, block(*MASKS[name]), chunk_of(name), position, 20, levels)
-        assert found.result(timeout=240) == {}
+def test_far_on_and_with_more_levels_than_needed(run_far: Run, name: str, position: int, levels: int) -> None:
+    assert run_far(far_failures, block(*MASKS[name]), chunk_of(name), position, 20, levels) == {}
 
 
 SHARING = "return attend(q, k, v, {0}) + attend(p, k, v, {0})"
@@ -99,10 +110,8 @@ def test_outputs_that_share_a_memory(failures: Failures, mask: str) -> None:
     "name",
     ["number", "diagonal, weak hierarchy", "diagonal, window", "sum of windows", "operator beside a window"],
 )
-def test_states_come_in_and_none_goes_out(name: str, lengths: tuple[int, int]) -> None:
-    with triton_process(interpret=True, overflow=False) as pool:
-        found = pool.submit(begun_failures, block(*MASKS[name]), chunk_of(name), lengths)
-        assert found.result(timeout=240) == {}
+def test_states_come_in_and_none_goes_out(run: Run, name: str, lengths: tuple[int, int]) -> None:
+    assert run(begun_failures, block(*MASKS[name]), chunk_of(name), lengths) == {}
 
 
 @pytest.mark.parametrize(
