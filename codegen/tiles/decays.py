@@ -13,12 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.tiles.pairs import meet
+from maskdsl.codegen.tiles.pairs import BLOCK, apart, meet
 
 LOG2E = tl.constexpr(1.4426950408889634)
-
-BLOCK = tl.constexpr(16)
-"""The rows of blocks whose pairs are products of their own: the least that a matrix product takes."""
 
 
 @triton.jit
@@ -151,19 +148,12 @@ def _far(
     # whole blocks meet, which takes fewer comparisons than pairs
     block = tl.arange(0, q.shape[0])
     blocks = meet(block[:, None], block[None, :], half // BLOCK)
-    met = _apart(tl.dot(tl.reshape(q * decay, logs.shape), tl.trans(decayed), input_precision=PRECISION) * below)
+    met = apart(tl.dot(tl.reshape(q * decay, logs.shape), tl.trans(decayed), input_precision=PRECISION) * below)
     others = 0.0
     if r is not None:
         others = tl.dot(decayed, tl.trans(tl.reshape(r * decay, logs.shape)), input_precision=PRECISION)
-        others = tl.where(tl.trans(blocks)[:, None, :, None], _apart(others * above), 0.0)
+        others = tl.where(tl.trans(blocks)[:, None, :, None], apart(others * above), 0.0)
     return scores + tl.reshape(tl.where(blocks[:, None, :, None], met, others), scores.shape)
-
-
-@triton.jit
-def _apart(scores: tl.tensor) -> tl.tensor:
-    """The scores [C, C] of blocks with blocks, [C / BLOCK, BLOCK, C / BLOCK, BLOCK]."""
-    COUNT: tl.constexpr = scores.shape[0] // BLOCK
-    return tl.reshape(scores, (COUNT, BLOCK, COUNT, BLOCK))
 
 
 @triton.jit

@@ -5,10 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from maskdsl.codegen.tiles.pairs import meet
-
-BLOCK = tl.constexpr(16)
-"""The rows of the diagonal blocks that are inverted side by side: the least that a matrix product takes."""
+from maskdsl.codegen.tiles.pairs import BLOCK, apart, meet
 
 
 @triton.jit
@@ -22,8 +19,7 @@ def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     COUNT: tl.constexpr = SIZE // BLOCK
     block = tl.arange(0, COUNT)
     diagonal = block[:, None, None, None] == block[None, None, :, None]
-    apart = tl.reshape(system, (COUNT, BLOCK, COUNT, BLOCK))
-    inside = tl.sum(tl.where(diagonal, apart, 0.0), 2)
+    inside = tl.sum(tl.where(diagonal, apart(system), 0.0), 2)
     row, column = tl.arange(0, BLOCK)[None, :, None], tl.arange(0, BLOCK)[None, None, :]
     # blocks of two rows: the product with neighbours of one row is L itself
     small = tl.where(row == column, 1.0, tl.where((row ^ column) == 1, inside, 0.0))
@@ -34,6 +30,6 @@ def inverse(system: tl.tensor, PRECISION: tl.constexpr) -> tl.tensor:
     row, column = block[:, None, None, None], block[None, None, :, None]
     for power in tl.static_range(6):
         if 1 << power < COUNT:
-            beside = tl.reshape(tl.where(meet(row, column, 1 << power), apart, 0.0), (SIZE, SIZE))
+            beside = tl.reshape(tl.where(meet(row, column, 1 << power), apart(system), 0.0), (SIZE, SIZE))
             found = tl.dot(found, tl.dot(beside, found, input_precision=PRECISION), found, input_precision=PRECISION)
     return found

@@ -5,6 +5,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+BLOCK = tl.constexpr(16)
+"""The rows of blocks whose pairs are worked on side by side: the least that a matrix product takes."""
+
+
+@triton.jit
+def apart(s: tl.tensor) -> tl.tensor:
+    """A tile as blocks of rows and of columns, [C / BLOCK, BLOCK, C / BLOCK, BLOCK]."""
+    COUNT: tl.constexpr = s.shape[0] // BLOCK
+    return tl.reshape(s, (COUNT, BLOCK, COUNT, BLOCK))
+
 
 @triton.jit
 def tril(s: tl.tensor, DIAGONAL: tl.constexpr) -> tl.tensor:
